@@ -1,0 +1,1 @@
+"""Records, labels, splits, packed images and batched augmentation."""

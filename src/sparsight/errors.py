@@ -1,0 +1,18 @@
+"""The one exception that is meant for a person: what is wrong, where, and what to do next."""
+
+
+class SparsightError(Exception):
+    """A mistake in the input or the surroundings, told in one message without a stack trace.
+
+    Args:
+        problem: what is wrong and where, naming the value found and the value expected.
+        hint: the next thing to do, best as a command that can be typed.
+    """
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.hint}" if self.hint else self.problem

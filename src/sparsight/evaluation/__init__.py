@@ -1,0 +1,1 @@
+"""Metrics, probes, plots and report pages."""

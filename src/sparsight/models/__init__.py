@@ -1,0 +1,1 @@
+"""Backbones, heads and the self-supervised methods built on them."""

@@ -1,0 +1,87 @@
+"""The model artefact: weights and a description from which a model opens by itself, no pickle anywhere."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sparsight.data.artefact import read_manifest, write_text
+from sparsight.errors import SparsightError
+
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "model.json"
+
+
+class Description(BaseModel):
+    """Base of what model.json holds: unknown fields are refused, nothing changes after it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneDescription(Description):
+    """Which network turns an image into an embedding."""
+
+    name: str = Field(description="a timm ResNet's name, or one of ours (see models.backbones)")
+    small_image_stem: bool = Field(description="3x3 stride-1 first convolution and no max-pool, for inputs under 64 px")
+
+
+class HeadDescription(Description):
+    """Linear - ReLU - dropout - linear."""
+
+    hidden: int
+    dropout: float
+
+
+class Preprocessing(Description):
+    """What an image goes through before the network."""
+
+    image_size: int = Field(description="height and width in pixels")
+    resize: Literal["fit", "crop", "squash"]
+    mean: tuple[float, float, float] = Field(description="of pixels scaled to 0..1, by channel")
+    std: tuple[float, float, float]
+
+
+class ModelDescription(Description):
+    """Content of model.json: architecture, preprocessing and hyperparameters."""
+
+    kind: Literal["backbone", "classifier"]
+    backbone: BackboneDescription
+    head: HeadDescription | None = None
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing
+    hyperparameters: dict[str, Any] = {}
+
+
+def write_model(folder: Path, description: ModelDescription, state: dict[str, torch.Tensor]) -> None:
+    """Write weights.safetensors and model.json into a folder (the caller's `new_artefact` adds the manifest)."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / WEIGHTS)
+    write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read and check a model folder's model.json.
+
+    Raises:
+        SparsightError: not a model artefact, or a description this version doesn't know.
+    """
+    read_manifest(folder, "model")
+    try:
+        return ModelDescription.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise SparsightError(f"{folder / DESCRIPTION} isn't a model description: {error}") from error
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Read a model folder's weights onto the CPU.
+
+    Raises:
+        SparsightError: the file is missing or damaged.
+    """
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise SparsightError(f"{folder / WEIGHTS} can't be read: {error}") from error

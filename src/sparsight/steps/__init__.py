@@ -1,0 +1,1 @@
+"""One module per component: parse arguments, call the library, write outputs."""

@@ -1,0 +1,71 @@
+"""The command line of a step: one frozen dataclass whose fields are the component's inputs and outputs."""
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sparsight.errors import SparsightError
+
+ArgumentsT = TypeVar("ArgumentsT")
+
+
+def _boolean(text: str) -> bool:
+    """Read a boolean as Azure ML renders it on a command line: `True` or `False`."""
+    if text.lower() not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
+    return text.lower() == "true"
+
+
+def _converter(hint: Any) -> Callable[[str], Any]:
+    """Find the function that turns a flag's text into its field's type (`X | None` reads as `X`)."""
+    if isinstance(hint, types.UnionType):
+        hint = next(member for member in typing.get_args(hint) if member is not type(None))
+    if hint is bool:
+        return _boolean
+    if hint in (int, float, str, Path):
+        return typing.cast(Callable[[str], Any], hint)
+    raise TypeError(f"a step's argument is an int, float, bool, str or Path, not {hint!r}")
+
+
+def parser_for(arguments_type: type[Any]) -> argparse.ArgumentParser:
+    """Build the parser of a step: one `--name` for each field, required where it has no default."""
+    module = sys.modules[arguments_type.__module__]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module.__spec__.name if module.__spec__ else module.__name__}",
+        description=module.__doc__,
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(arguments_type)
+    for field in dataclasses.fields(arguments_type):
+        required = field.default is dataclasses.MISSING
+        parser.add_argument(
+            f"--{field.name}",
+            type=_converter(hints[field.name]),
+            required=required,
+            default=None if required else field.default,
+        )
+    return parser
+
+
+def run_step(
+    arguments_type: type[ArgumentsT],
+    main: Callable[[ArgumentsT], None],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, run the step, and end the process with its exit status.
+
+    A `SparsightError` is told on standard error and ends with status 2, an interrupt with 130.
+    """
+    arguments = arguments_type(**vars(parser_for(arguments_type).parse_args(argv)))
+    try:
+        main(arguments)
+    except SparsightError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,1 @@
+"""Where things live: metadata (Cosmos DB), images (Blob Storage), models (MLflow registry)."""
