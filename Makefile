@@ -1,0 +1,73 @@
+# What people and CI call; CI does nothing that isn't here.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sparsight
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+BIN := .venv/bin
+
+# `make run`: sample photos, and a size that two cores finish within a quarter of an hour.
+DATA := elpv
+DEMO := --set containers=$(DATA)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench services clean lock
+
+help: ## Say what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: .venv/.installed node_modules/.installed ## Install Python and Node packages, exactly as locked, into this folder
+
+run: install ## Pre-train and classify sample photos with embedded services; ends with a comparison table and page
+	@$(BIN)/python execute.py data load $(DATA)
+	@$(BIN)/python execute.py run recognise $(DEMO)
+
+test: install ## Run the tests, against real servers on loopback
+	@$(BIN)/python -m pytest
+
+check: install ## Lint, format, types, import contracts, documentation
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mkdocs build --quiet --strict
+
+format: install ## Format the code and mend what the linter can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: install ## Print every number that the README claims
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(BENCH_FLAGS) || exit 1; done
+
+services: install ## Start Azurite, the Cosmos DB server and MLflow on loopback
+	@$(BIN)/python execute.py services up
+
+clean: ## Remove what was installed, and caches; runs/ and the services' data stay
+	-@test ! -x $(BIN)/python || $(BIN)/python execute.py services down
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.toml and package.json
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra samples --extra dev \
+		--generate-hashes --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --upgrade --python-version 3.11 --python-platform linux --constraint requirements.lock \
+		--custom-compile-command 'make lock' pyproject.toml -o environments/cpu/requirements.txt
+	npm install --package-lock-only
+
+$(UV):
+	@echo "Installing uv $(UV_VERSION) into $(CACHE)"
+	@$(PYTHON) -c 'import sys; sys.exit("Sparsight needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION)
+	@$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+.venv/.installed: requirements.lock pyproject.toml | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit("Sparsight needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing Python packages (about 5 GB the first time, most of it torch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	@VIRTUAL_ENV=.venv $(UV) pip sync --require-hashes requirements.lock
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
+node_modules/.installed: package-lock.json
+	@command -v npm >/dev/null || { echo "Sparsight's local services need Node 20 or newer: install it, then call make again." >&2; exit 1; }
+	@echo "Installing Node packages"
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
