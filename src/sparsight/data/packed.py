@@ -58,7 +58,9 @@ class PackedImages:
                 )
         for number, rows in self.index.groupby("shard")["row"].max().items():
             if number >= len(self._shards) or rows >= len(self._shards[number]):
-                raise SparsightError(f"{self.folder}: index.parquet names row {rows} of shard {number}; it isn't there.")
+                raise SparsightError(
+                    f"{self.folder}: index.parquet names row {rows} of shard {number}; it isn't there."
+                )
 
     def __len__(self) -> int:
         return len(self.index)
