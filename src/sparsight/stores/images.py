@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from types import TracebackType
@@ -12,14 +13,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import AccountSasPermissions, ContentSettings, ResourceTypes, generate_account_sas
-from azure.storage.blob.aio import BlobServiceClient
 from yarl import URL
 
 from sparsight.errors import SparsightError
+from sparsight.stores.settings import AZURITE_API_VERSION, BlobSettings, blob_service, credential
 
-API_VERSION = "2021-12-02"
 SCOPE = "https://storage.azure.com/.default"
 MAX_BYTES = 64 * 2**20
 TRIES = 5
@@ -80,55 +80,53 @@ class ImageStore:
     download path costs five times the processor time for each blob.
 
     Args:
-        endpoint: URL of the account's Blob service.
-        credential: a token credential, or the account key of an emulator.
+        settings: the account; by default the environment's.
         max_bytes: largest blob taken.
         tries: how often a download is tried before it is given up.
-        connections: connections held open at most.
+        connections: connections held open for downloads at most.
 
     Example:
-        async with ImageStore(endpoint, credential) as store:
-            await store.ensure_container("photos")
-            await store.upload("photos/cells/1.png", content, "image/png")
-            content = await store.download("photos/cells/1.png")
+        >>> async with ImageStore() as store:
+        ...     await store.ensure_container("photos")
+        ...     await store.upload("photos/cells/1.png", content, "image/png")
+        ...     content = await store.download("photos/cells/1.png")
     """
 
     def __init__(
         self,
-        endpoint: str,
-        credential: str | AsyncTokenCredential,
+        settings: BlobSettings | None = None,
         *,
         max_bytes: int = MAX_BYTES,
         tries: int = TRIES,
         connections: int = 64,
     ) -> None:
-        self.endpoint = endpoint.rstrip("/")
+        self.settings = settings or BlobSettings.from_environment()
+        self.endpoint = self.settings.endpoint.rstrip("/")
         self.max_bytes, self.tries = max_bytes, tries
-        self._credential = credential
-        self._service = BlobServiceClient(self.endpoint, credential)
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
         self._lock = asyncio.Lock()
-        self._headers = {"x-ms-version": API_VERSION}
+        self._headers = {"x-ms-version": AZURITE_API_VERSION}
         self._signature = ""
         self._valid_until = 0.0
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
-            auto_decompress=False,
-        )
+        async with AsyncExitStack() as stack:
+            self._service = await stack.enter_async_context(blob_service(self.settings))
+            self._credential = None if self.settings.key else await credential(stack)
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
+                auto_decompress=False,
+            )
+            self._session = await stack.enter_async_context(session)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-        await self._service.close()
-        if not isinstance(self._credential, str):
-            await self._credential.close()
+        await self._stack.aclose()
 
     async def ensure_container(self, container: str) -> None:
         """Make a container where there is none yet."""
@@ -186,8 +184,6 @@ class ImageStore:
         raise AssertionError("tries is at least 1")
 
     async def _get(self, url: str, uri: str) -> bytes:
-        if self._session is None:
-            raise RuntimeError("open the store with `async with` first")
         await self._authorise()
         target = URL(f"{url}?{self._signature}" if self._signature else url, encoded=True)
         async with self._session.get(target, headers=self._headers, allow_redirects=False) as response:
@@ -225,20 +221,32 @@ class ImageStore:
         async with self._lock:
             if time.time() < self._valid_until - _RENEW_SECONDS:
                 return
-            if isinstance(self._credential, str):
-                until = datetime.now(UTC) + timedelta(hours=6)
-                self._signature = generate_account_sas(
-                    self._service.account_name or "",
-                    self._credential,
-                    ResourceTypes(object=True),
-                    AccountSasPermissions(read=True),
-                    until,
-                )
-                self._valid_until = until.timestamp()
+            if self._credential is None:
+                self._sign()
             else:
-                token = await self._credential.get_token(SCOPE)
-                self._headers["Authorization"] = f"Bearer {token.token}"
-                self._valid_until = float(token.expires_on)
+                await self._sign_in(self._credential)
+
+    def _sign(self) -> None:
+        """Make a read-only signature out of an emulator's key."""
+        until = datetime.now(UTC) + timedelta(hours=6)
+        self._signature = generate_account_sas(
+            self.settings.account,
+            self.settings.key or "",
+            ResourceTypes(object=True),
+            AccountSasPermissions(read=True),
+            until,
+        )
+        self._valid_until = until.timestamp()
+
+    async def _sign_in(self, identity: AsyncTokenCredential) -> None:
+        try:
+            token = await identity.get_token(SCOPE)
+        except ClientAuthenticationError as error:
+            raise SparsightError(
+                f"No way to sign in to {self.endpoint}: {str(error).partition(chr(10))[0]}", hint="Try `az login`."
+            ) from error
+        self._headers["Authorization"] = f"Bearer {token.token}"
+        self._valid_until = float(token.expires_on)
 
 
 def _pause(number: int, error: Exception) -> float:
