@@ -1,0 +1,159 @@
+"""Where the stores are and how to sign in: addresses from the environment, keys for local emulators only."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sparsight.errors import SparsightError
+
+if TYPE_CHECKING:
+    from azure.cosmos.aio import CosmosClient
+    from azure.identity.aio import DefaultAzureCredential
+    from azure.storage.blob.aio import BlobServiceClient
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+AZURITE_API_VERSION = "2025-11-05"  # the newest that Azurite 3.35 speaks
+_SERVICES = (
+    "Start the local services with `python execute.py services up`, or set {variable} to your account's address."
+)
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Tell whether an address stays on this machine."""
+    return urlsplit(endpoint).hostname in LOOPBACK
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlobSettings:
+    """The Blob Storage account that holds the images.
+
+    Args:
+        endpoint: the account's Blob address, such as `https://name.blob.core.windows.net`.
+        key: account key; for emulators on this machine only. Never shown.
+
+    Raises:
+        SparsightError: the address is not one, sends a token in clear text, or a key goes with a remote account.
+    """
+
+    endpoint: str
+    key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _check(self.endpoint, self.key, "SPARSIGHT_BLOB")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "BlobSettings":
+        """Read SPARSIGHT_BLOB_ENDPOINT and, for an emulator, SPARSIGHT_BLOB_KEY."""
+        endpoint = _required(environment, "SPARSIGHT_BLOB_ENDPOINT", "images in Blob Storage")
+        return cls(endpoint=endpoint, key=environment.get("SPARSIGHT_BLOB_KEY") or None)
+
+    @property
+    def account(self) -> str:
+        """The account's name: the first label of the host, for emulators the first folder of the path."""
+        parts = urlsplit(self.endpoint)
+        return parts.path.strip("/") if is_loopback(self.endpoint) else (parts.hostname or "").split(".")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosmosSettings:
+    """The Cosmos DB account and database that hold the metadata.
+
+    Args:
+        endpoint: the account's address, such as `https://name.documents.azure.com:443/`.
+        database: the database's name.
+        key: account key; for emulators on this machine only. Never shown.
+
+    Raises:
+        SparsightError: the address is not one, sends a token in clear text, or a key goes with a remote account.
+    """
+
+    endpoint: str
+    database: str = "sparsight"
+    key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _check(self.endpoint, self.key, "SPARSIGHT_COSMOS")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "CosmosSettings":
+        """Read SPARSIGHT_COSMOS_ENDPOINT, SPARSIGHT_COSMOS_DATABASE and, for an emulator, SPARSIGHT_COSMOS_KEY."""
+        endpoint = _required(environment, "SPARSIGHT_COSMOS_ENDPOINT", "metadata in Cosmos DB")
+        database = environment.get("SPARSIGHT_COSMOS_DATABASE") or "sparsight"
+        return cls(endpoint=endpoint, database=database, key=environment.get("SPARSIGHT_COSMOS_KEY") or None)
+
+
+@asynccontextmanager
+async def blob_service(settings: BlobSettings | None = None) -> "AsyncIterator[BlobServiceClient]":
+    """Open the asynchronous Blob client; it and its credential are closed with the block.
+
+    Args:
+        settings: the account; by default the environment's.
+
+    Example:
+        >>> async with blob_service() as service:
+        ...     container = service.get_container_client("photos")
+    """
+    from azure.core.credentials import AzureNamedKeyCredential
+    from azure.storage.blob.aio import BlobServiceClient
+
+    chosen = settings or BlobSettings.from_environment()
+    async with AsyncExitStack() as stack:
+        if chosen.key:
+            key = AzureNamedKeyCredential(chosen.account, chosen.key)
+            client = BlobServiceClient(chosen.endpoint, credential=key, api_version=AZURITE_API_VERSION)
+        else:
+            client = BlobServiceClient(chosen.endpoint, credential=await credential(stack))
+        yield await stack.enter_async_context(client)
+
+
+@asynccontextmanager
+async def cosmos_client(settings: CosmosSettings | None = None) -> "AsyncIterator[CosmosClient]":
+    """Open the asynchronous Cosmos client; it and its credential are closed with the block.
+
+    Args:
+        settings: the account; by default the environment's.
+    """
+    from azure.cosmos.aio import CosmosClient
+
+    chosen = settings or CosmosSettings.from_environment()
+    async with AsyncExitStack() as stack:
+        # The SDK itself leaves out certificate verification for addresses of this machine, and for no others.
+        client = CosmosClient(chosen.endpoint, credential=chosen.key or await credential(stack))
+        # Entering asks the account for its regions; where that fails the client itself leaves its connections open.
+        stack.push_async_callback(client.close)
+        await client.__aenter__()
+        yield client
+
+
+async def credential(stack: AsyncExitStack) -> "DefaultAzureCredential":
+    """Sign in as whoever runs this: managed identity in Azure ML, `az login` on a laptop. Closed with `stack`."""
+    from azure.identity.aio import DefaultAzureCredential
+
+    return await stack.enter_async_context(DefaultAzureCredential())
+
+
+def _required(environment: Mapping[str, str], variable: str, what: str) -> str:
+    if value := environment.get(variable, "").strip():
+        return value
+    raise SparsightError(
+        f"The environment variable {variable} is not set, so there is no telling where to find the {what}.",
+        hint=_SERVICES.format(variable=variable),
+    )
+
+
+def _check(endpoint: str, key: str | None, prefix: str) -> None:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SparsightError(f"{prefix}_ENDPOINT is {endpoint!r}; expected an address such as https://host/.")
+    if is_loopback(endpoint):
+        return
+    if key:
+        raise SparsightError(
+            f"{prefix}_KEY is set, but {prefix}_ENDPOINT is {parts.hostname}: keys are for emulators on this machine.",
+            hint=f"Unset {prefix}_KEY and sign in with `az login` or a managed identity.",
+        )
+    if parts.scheme != "https":
+        raise SparsightError(f"{prefix}_ENDPOINT is {endpoint!r}: an account elsewhere is reached by https only.")

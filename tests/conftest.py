@@ -1,0 +1,45 @@
+"""What every test shares: a clean environment, and the real local services in a folder of their own.
+
+Fixtures:
+    services: the running Azurite, Cosmos DB server and MLflow of this test session (started on first use, stopped with
+        the session, also when it is killed). Give each test names of its own (database, container, experiment): the
+        servers are shared by all tests.
+    service_environment: the same services, with the variables by which steps find them set for one test.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparsight.local.services import Services, environment, running_services
+
+# At import, before any test module can import a library that reads its settings once.
+for _name in [name for name in os.environ if name.lstrip("_").startswith(("MLFLOW_", "SPARSIGHT_", "AZUREML_"))]:
+    del os.environ[_name]
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def services_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of this session's services; the developer's own are never touched, by subprocesses neither."""
+    home = tmp_path_factory.mktemp("services")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSIGHT_SERVICES_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def services(services_home: Path) -> Iterator[Services]:
+    """The session's running services; `services["azurite"].url`, `environment(services)`."""
+    with running_services(services_home) as running:
+        yield running
+
+
+@pytest.fixture
+def service_environment(services: Services, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """The services, with SPARSIGHT_* and MLFLOW_TRACKING_URI pointing at them for one test."""
+    for name, value in environment(services).items():
+        monkeypatch.setenv(name, value)
+    return services
