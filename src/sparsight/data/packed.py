@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from sparsight.data.artefact import Manifest, read_manifest
 from sparsight.errors import SparsightError
 
-SHARD_BYTES = 256 * 2**20
+SHARD_BYTES = 64 * 2**20
+"""A killed run loses the shards it was filling, so they are small."""
+SHARD_ROWS = 4096
+"""Images in a shard at most, for the same reason where images are tiny."""
 INDEX_COLUMNS = ("id", "shard", "row", "split", "label")
 
 
@@ -56,11 +59,12 @@ class PackedImages:
                 raise SparsightError(
                     f"{self.folder / shard_name(number)} is {shard.dtype} {shard.shape}; expected uint8 N x H x W x 3."
                 )
-        for number, rows in self.index.groupby("shard")["row"].max().items():
-            if number >= len(self._shards) or rows >= len(self._shards[number]):
-                raise SparsightError(
-                    f"{self.folder}: index.parquet names row {rows} of shard {number}; it isn't there."
-                )
+        lengths = np.array([len(shard) for shard in self._shards], np.int64)
+        known = (self._shard_of >= 0) & (self._shard_of < len(lengths)) & (self._row_of >= 0)
+        known[known] = self._row_of[known] < lengths[self._shard_of[known]]
+        if not known.all():
+            shard, row = self._shard_of[~known][0], self._row_of[~known][0]
+            raise SparsightError(f"{self.folder}: index.parquet names row {row} of shard {shard}; it isn't there.")
 
     def __len__(self) -> int:
         return len(self.index)

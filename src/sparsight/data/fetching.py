@@ -1,0 +1,210 @@
+"""Processes that download and decode: one per core, each with its own event loop, connections and decoder.
+
+Decoding happens on the event loop itself. It holds up that loop for some milliseconds while the operating system goes
+on receiving what the other connections ask for, and spares handing every image from thread to thread.
+"""
+
+import asyncio
+import hashlib
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from sparsight.data.decode import MAX_PIXELS, RESIZES, DecodeError, decode_image
+from sparsight.data.shards import write_row
+from sparsight.errors import SparsightError
+from sparsight.stores.images import MAX_BYTES, ImageError, ImageStore
+
+_AHEAD = 16
+"""Jobs sent to a process beyond those it works on, so that it never waits for the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """What becomes of each image.
+
+    Args:
+        size: edge of the packed images in pixels.
+        resize: `fit`, `crop` or `squash`; see `decode_image`.
+        max_pixels: refuse images of more pixels.
+        max_bytes: refuse files of more bytes.
+    """
+
+    size: int
+    resize: str = "fit"
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise SparsightError(f"resize is {self.resize!r}; expected one of {', '.join(RESIZES)}.")
+        for name in ("size", "max_pixels", "max_bytes"):
+            if getattr(self, name) < 1:
+                raise SparsightError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+
+
+class Job(NamedTuple):
+    """Fetch this image and write it to that row of that shard."""
+
+    image: int
+    uri: str
+    file_hash: str
+    shard: Path
+    rows: int
+    row: int
+
+
+class Outcome(NamedTuple):
+    """What became of a job; an empty reason means that its row is written."""
+
+    image: int
+    reason: str = ""
+    transient: bool = False
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def fetchers(packing: Packing, processes: int, concurrency: int) -> "Iterator[Fetchers]":
+    """Start processes that fetch images, and stop them at the end of the block.
+
+    Args:
+        packing: what becomes of each image.
+        processes: number of processes.
+        concurrency: downloads under way at once, over all processes.
+    """
+    shares = [concurrency // processes + (number < concurrency % processes) for number in range(processes)]
+    with ExitStack() as stack:
+        yield Fetchers([stack.enter_context(_fetcher(packing, share)) for share in shares if share], concurrency)
+
+
+class Fetchers:
+    """Running processes that take jobs."""
+
+    def __init__(self, connections: Sequence[Connection], concurrency: int) -> None:
+        self._connections = connections
+        self._stock = -(-concurrency // len(connections)) + _AHEAD
+
+    def outcomes(self, jobs: Iterator[Job]) -> Generator[Outcome, None, None]:
+        """Do all jobs; yield each one's outcome as it comes, in no set order.
+
+        Only a bounded number of jobs is taken ahead of their outcomes.
+
+        Raises:
+            SparsightError: nothing can be read at all, or a process died.
+        """
+        waiting = dict.fromkeys(self._connections, 0)
+        for _ in range(self._stock):
+            for connection in self._connections:
+                _send_next(connection, jobs, waiting)
+        while busy := [connection for connection, count in waiting.items() if count]:
+            for ready in wait(busy):
+                assert isinstance(ready, Connection)  # noqa: S101 - wait() returns what it was given
+                waiting[ready] -= 1
+                outcome = _receive(ready)
+                _send_next(ready, jobs, waiting)
+                yield outcome
+
+
+def _send_next(connection: Connection, jobs: Iterator[Job], waiting: dict[Connection, int]) -> None:
+    job = next(jobs, None)
+    if job is not None:
+        connection.send(job)
+        waiting[connection] += 1
+
+
+def _receive(connection: Connection) -> Outcome:
+    try:
+        message = connection.recv()
+    except (EOFError, ConnectionError) as error:
+        raise SparsightError(
+            "A process that downloads and decodes ended unexpectedly; its own messages are above, if it had any.",
+            hint="Where memory ran out, lower max_pixels or use a larger machine. What is done is kept for resuming.",
+        ) from error
+    if isinstance(message, SparsightError):
+        raise message
+    assert isinstance(message, Outcome)  # noqa: S101 - our own process sent it
+    return message
+
+
+@contextmanager
+def _fetcher(packing: Packing, concurrency: int) -> Iterator[Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_fetch_jobs, args=(theirs, packing, concurrency), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(5)
+        if process.is_alive():
+            process.terminate()
+            process.join()
+        process.close()
+
+
+def _fetch_jobs(connection: Connection, packing: Packing, concurrency: int) -> None:
+    """Do jobs until the other end of the connection is closed, be it by a kill of the process that holds it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # decoders warn about broken files; each has its line in failures.csv
+    asyncio.run(_fetch(connection, packing, concurrency))
+
+
+async def _fetch(connection: Connection, packing: Packing, concurrency: int) -> None:
+    jobs: asyncio.Queue[Job] = asyncio.Queue()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def take() -> None:
+        try:
+            jobs.put_nowait(connection.recv())
+        except (EOFError, ConnectionError):
+            loop.remove_reader(connection.fileno())
+            if task is not None:
+                task.cancel()
+
+    loop.add_reader(connection.fileno(), take)
+    try:
+        async with (
+            ImageStore(max_bytes=packing.max_bytes, connections=concurrency) as store,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(concurrency):
+                group.create_task(_fetch_in_turn(connection, jobs, store, packing))
+    except asyncio.CancelledError:
+        return
+
+
+async def _fetch_in_turn(connection: Connection, jobs: asyncio.Queue[Job], store: ImageStore, packing: Packing) -> None:
+    while True:
+        job = await jobs.get()
+        message: Outcome | SparsightError
+        try:
+            message = await _do(job, store, packing)
+        except (ImageError, DecodeError) as error:
+            message = Outcome(job.image, error.reason, isinstance(error, ImageError) and error.transient)
+        except OSError as error:
+            message = SparsightError(f"{job.shard} can't be written: {error}.")
+        except SparsightError as error:
+            message = error
+        connection.send(message)
+
+
+async def _do(job: Job, store: ImageStore, packing: Packing) -> Outcome:
+    content = await store.download(job.uri)
+    if content and job.file_hash and hashlib.sha256(content).hexdigest() != job.file_hash.lower():
+        raise DecodeError("hash differs")
+    pixels = decode_image(content, packing.size, packing.resize, max_pixels=packing.max_pixels)
+    write_row(job.shard, job.rows, job.row, pixels)
+    return Outcome(job.image)

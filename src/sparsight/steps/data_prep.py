@@ -1,0 +1,54 @@
+"""The step data_prep: downloads a dataset's images, scales them to one size and packs them to shards."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsight.steps.arguments import run_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Inputs and outputs of the component data_prep."""
+
+    dataset: Path
+    images: Path
+    image_size: int | None = None
+    backbone: str = "resnet18"
+    resize: str = "fit"
+    concurrency: int = 32
+    max_failures: float = 0.01
+    max_pixels: int = 89_478_485
+    max_bytes: int = 67_108_864
+
+
+def main(arguments: Arguments) -> None:
+    """Pack the dataset's images at the size asked for, else at the one the backbone was made for."""
+    from sparsight.data.dataset import read_dataset
+    from sparsight.data.fetching import Packing
+    from sparsight.data.packing import pack_images
+
+    packing = Packing(
+        size=arguments.image_size or _size_for(arguments.backbone),
+        resize=arguments.resize,
+        max_pixels=arguments.max_pixels,
+        max_bytes=arguments.max_bytes,
+    )
+    pack_images(
+        read_dataset(arguments.dataset),
+        arguments.images,
+        packing,
+        max_failures=arguments.max_failures,
+        concurrency=arguments.concurrency,
+    )
+
+
+def _size_for(backbone: str) -> int:
+    from sparsight.models.backbones import backbone_preprocessing
+
+    _, _, size = backbone_preprocessing(backbone)
+    print(f"{backbone} wants images of {size} x {size} pixels", flush=True)
+    return size
+
+
+if __name__ == "__main__":
+    run_step(Arguments, main)
