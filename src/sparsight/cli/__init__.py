@@ -1,0 +1,38 @@
+"""The command line: `python execute.py list | show | run | runs | services | data`."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from sparsight.cli import data, history, pipelines, running, services
+from sparsight.errors import SparsightError
+
+app = typer.Typer(
+    name="execute.py",
+    help="Run Azure ML pipelines on this machine: image recognition from many photos and few labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("list")(pipelines.list_pipelines)
+app.command("show")(pipelines.show)
+app.command("run")(running.run)
+app.command("runs")(history.runs)
+app.add_typer(services.app, name="services")
+app.add_typer(data.app, name="data")
+
+
+def main(root: Path, arguments: list[str] | None = None) -> None:
+    """Run a command and end the process: 0 well, 1 a step failed, 2 wrong input, 130 interrupted.
+
+    Args:
+        root: the repository, with `pipelines/` and `runs/` in it.
+        arguments: the command line; this process's own by default.
+    """
+    try:
+        app(arguments, obj=root)
+    except SparsightError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
