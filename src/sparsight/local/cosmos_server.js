@@ -3,10 +3,15 @@
 // usage: node cosmos_server.js PORT DATA_FOLDER
 //
 // The server of @vercel/cosmosdb-server keeps everything in memory. Here every change goes to journal.jsonl first, one
-// line each: {"put": item, "count": n} or {"delete": path}. Items keep their resource ids and ETags over a restart.
+// line each: {"in": path of resource ids, "put": item, "count": n} or {"in": path, "delete": resource id}. Items keep
+// their resource ids and ETags over a restart.
 // A killed process loses nothing that was answered; a power cut loses at most the last FSYNC_MS of changes.
+//
+// The library asks nobody for a key, and its user-defined functions are code that runs here: so every request but the
+// account's description must be signed with SPARSIGHT_COSMOS_KEY, as the real service asks for it.
 "use strict";
 
+const crypto = require("crypto");
 const fs = require("fs");
 const path = require("path");
 
@@ -17,6 +22,8 @@ const LIBRARY = "@vercel/cosmosdb-server/lib";
 
 const { createHttpsServer } = require(LIBRARY);
 const accountModule = require(`${LIBRARY}/account`);
+const Collections = require(`${LIBRARY}/account/collections`).default;
+const Databases = require(`${LIBRARY}/account/databases`).default;
 const Items = require(`${LIBRARY}/account/items`).default;
 const PartitionKeyRanges = require(`${LIBRARY}/account/partition-key-ranges`).default;
 
@@ -92,33 +99,48 @@ class Journal {
   }
 }
 
-// The list that an item's path ("/dbs/a/colls/b/docs/c/") belongs to, and the item's resource id.
-function locate(account, self) {
-  const [, database, kind, collection, leaf, id] = self.split("/").filter(Boolean);
-  if (!kind) return { items: account.databases, rid: database };
-  const { collections } = account.database(database);
-  if (!leaf) return { items: collections, rid: collection };
+// Where a list of items hangs: [] for databases, [database] for containers, [database, container, "docs" or "udfs"].
+function place(items) {
+  const parent = items._parent.read();
+  if (items instanceof Databases) return [];
+  if (items instanceof Collections) return [parent._rid];
+  // A resource id may have slashes in it, so that a path isn't taken apart at them.
+  const database = parent._self.slice("/dbs/".length, -`/colls/${parent._rid}`.length);
+  return [database, parent._rid, items.functions ? "udfs" : "docs"];
+}
+
+function find(account, [database, collection, kind]) {
+  if (!database) return account.databases;
+  if (!collection) return account.database(database).collections;
   const parent = account.database(database).collection(collection);
-  return { items: leaf === "docs" ? parent.documents : parent.userDefinedFunctions, rid: id };
+  return kind === "docs" ? parent.documents : parent.userDefinedFunctions;
 }
 
 function restore(account, entry) {
-  const { items, rid } = locate(account, entry.delete || entry.put._self);
+  const items = find(account, entry.in);
   if (entry.delete) {
-    items.delete(rid);
+    items.delete(entry.delete);
     return;
   }
   items._set(entry.put);
   items._ridCount = Math.max(items._ridCount, entry.count);
 }
 
+function putEntry(items, data) {
+  return { in: place(items), put: data, count: items._ridCount };
+}
+
+function* entriesOf(items) {
+  for (const item of items._data.values()) yield putEntry(items, item.read());
+}
+
 function* contents(account) {
+  yield* entriesOf(account.databases);
   for (const database of account.databases._data.values()) {
-    yield { put: database.read(), count: account.databases._ridCount };
+    yield* entriesOf(database.collections);
     for (const collection of database.collections._data.values()) {
-      yield { put: collection.read(), count: database.collections._ridCount };
-      for (const items of [collection.userDefinedFunctions, collection.documents])
-        for (const item of items._data.values()) yield { put: item.read(), count: items._ridCount };
+      yield* entriesOf(collection.userDefinedFunctions);
+      yield* entriesOf(collection.documents);
     }
   }
 }
@@ -132,14 +154,14 @@ function recordChanges(journal) {
   const recorded = items => !(items instanceof PartitionKeyRanges);
 
   Items.prototype._set = function set(data) {
-    if (recorded(this)) journal.record({ put: data, count: this._ridCount });
+    if (recorded(this)) journal.record(putEntry(this, data));
     // The library's replace of a function forgets its code; and a restored one needs it, too.
     if (this.functions) this.functions[data.id] = compile(data.body);
     return _set.call(this, data);
   };
   Items.prototype.delete = function recordedDelete(idOrRid, partition) {
     const data = this._item("/id", idOrRid, partition).read();
-    if (data && recorded(this) && !this.replacing) journal.record({ delete: data._self });
+    if (data && recorded(this) && !this.replacing) journal.record({ in: place(this), delete: data._rid });
     return remove.call(this, idOrRid, partition);
   };
   // The library replaces by deleting and setting; the new value alone says it all.
@@ -151,6 +173,47 @@ function recordChanges(journal) {
       this.replacing = false;
     }
   };
+}
+
+// The signature of a request by the account's key, as in
+// https://learn.microsoft.com/rest/api/cosmos-db/access-control-on-cosmosdb-resources
+function signature(key, request, link, type) {
+  const date = request.headers["x-ms-date"] || "";
+  const text = `${request.method}\n${type}\n`.toLowerCase() + `${link}\n${date.toLowerCase()}\n\n`;
+  return crypto.createHmac("sha256", key).update(text, "utf8").digest();
+}
+
+function isSigned(key, request) {
+  const { pathname } = new URL(request.url, "https://127.0.0.1");
+  const parts = decodeURIComponent(pathname).split("/").filter(Boolean);
+  if (parts.length === 0) return true;
+  const type = parts.length % 2 ? parts[parts.length - 1] : parts[parts.length - 2];
+  const link = (parts.length % 2 ? parts.slice(0, -1) : parts).join("/");
+  const token = new URLSearchParams(decodeURIComponent(request.headers.authorization || "").replaceAll("+", "%2B"));
+  const given = Buffer.from(token.get("sig") || "", "base64");
+  return [link, link.toLowerCase()].some(name => {
+    const expected = signature(key, request, name, type);
+    return given.length === expected.length && crypto.timingSafeEqual(given, expected);
+  });
+}
+
+function refuseStrangers(server, key) {
+  const [answer] = server.listeners("request");
+  server.removeAllListeners("request");
+  server.on("request", (request, response) => {
+    let signed = false;
+    try {
+      signed = isSigned(key, request);
+    } catch (error) {
+      if (!(error instanceof URIError) && !(error instanceof TypeError)) throw error;
+    }
+    if (signed) {
+      answer(request, response);
+      return;
+    }
+    response.writeHead(401, { "content-type": "application/json", connection: "close" });
+    response.end(JSON.stringify({ code: "Unauthorized", message: "The request isn't signed with this account's key." }));
+  });
 }
 
 function restoreAtStart(journal) {
@@ -172,10 +235,12 @@ function restoreAtStart(journal) {
 
 function main() {
   const [port, folder] = process.argv.slice(2);
+  if (!folder || !process.env.SPARSIGHT_COSMOS_KEY) fail("usage: SPARSIGHT_COSMOS_KEY=... node cosmos_server.js PORT FOLDER");
   const journal = new Journal(folder);
   recordChanges(journal);
   restoreAtStart(journal);
   const server = createHttpsServer({ keepAlive: true });
+  refuseStrangers(server, Buffer.from(process.env.SPARSIGHT_COSMOS_KEY, "base64"));
   server.keepAliveTimeout = IDLE_MS;
   server.on("error", error => fail(`can't listen on 127.0.0.1:${port}: ${error.message}`));
   server.listen(Number(port), "127.0.0.1", () => console.log(`listening on https://127.0.0.1:${port}/`));

@@ -142,7 +142,7 @@ def _mlflow_command(port: int, data: Path) -> list[str]:
 
 def _mlflow_environment(data: Path) -> dict[str, str]:
     artifacts = data / "artifacts"
-    artifacts.mkdir(exist_ok=True)
+    artifacts.mkdir(mode=0o700, exist_ok=True)
     return {
         # What `mlflow server` tells its worker process by its options of these names.
         "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{data / 'mlflow.db'}",

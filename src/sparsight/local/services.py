@@ -153,7 +153,7 @@ def running_services(home: Path | None = None, *, only: Iterable[str] | None = N
                 services = starter.ensure(_names(only), {})
             yield services
     finally:
-        starter.close(wait=_is_unused(folder))
+        starter.finish()
 
 
 def down(home: Path | None = None, *, only: Iterable[str] | None = None) -> list[str]:
@@ -164,8 +164,7 @@ def down(home: Path | None = None, *, only: Iterable[str] | None = None) -> list
         running = [service for name in _names(only) if (service := services.by_name.get(name)) and service.runs]
         for service in running:
             _stop(service)
-        stopped = {service.name: replace(service, pid=None) for service in running}
-        _write(Services(folder, {**services.by_name, **stopped}))
+        _write(Services(folder, {service.name: _ended(service) for service in services}))
     return [service.name for service in running]
 
 
@@ -213,10 +212,21 @@ class _Starter:
         self._wait(new, known)
         return Services(self._home, {name: (kept | new)[name] for name in wanted})
 
-    def close(self, *, wait: bool = True) -> None:
-        """Let go of the supervisor, which then stops the services or leaves them, as was chosen."""
+    def close(self) -> None:
+        """Let go of the supervisor; it stops the services or leaves them, as was chosen."""
         if self._supervisor:
-            self._supervisor.close(wait=wait)
+            self._supervisor.close()
+
+    def finish(self) -> None:
+        """As `close`, but without waiting for other runs that use the same services; records what ended."""
+        if not self._supervisor:
+            return
+        unused = _is_unused(self._home)
+        self._supervisor.close(wait=unused)
+        if unused:
+            with _state_lock(self._home):
+                services = _read(self._home)
+                _write(Services(self._home, {service.name: _ended(service) for service in services}))
 
     def _adopted(self, service: Service) -> Service:
         return replace(service, owner=self._owner) if self._outlive else service
@@ -248,8 +258,8 @@ class _Starter:
         except BaseException:
             for service in new.values():
                 _stop(service)
-            ended = {name: replace(service, pid=None) for name, service in new.items()}
-            _write(Services(self._home, {**_read(self._home).by_name, **ended}))
+            ended = {name: _ended(service) for name, service in new.items()}
+            _write(Services(self._home, {**known.by_name, **ended}))
             raise
 
 
@@ -311,6 +321,10 @@ def _check_fixed(kept: Mapping[str, Service], fixed: Mapping[str, int]) -> None:
 def _stop(service: Service) -> None:
     if service.pid is not None and service.runs:
         terminate_group(service.pid)
+
+
+def _ended(service: Service) -> Service:
+    return service if service.runs else replace(service, pid=None)
 
 
 def _status(home: Path, name: str, service: Service | None) -> ServiceStatus:

@@ -1,0 +1,76 @@
+"""Addresses and keys of the stores, as read from the environment."""
+
+import asyncio
+
+import pytest
+
+from sparsight.errors import SparsightError
+from sparsight.stores.settings import BlobSettings, CosmosSettings, blob_service, is_loopback
+
+KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+BLOB = {"SPARSIGHT_BLOB_ENDPOINT": "http://127.0.0.1:10000/devstoreaccount1", "SPARSIGHT_BLOB_KEY": KEY}
+COSMOS = {"SPARSIGHT_COSMOS_ENDPOINT": "https://127.0.0.1:8081/", "SPARSIGHT_COSMOS_KEY": KEY}
+
+
+def test_emulators_are_opened_with_their_key() -> None:
+    blob, cosmos = BlobSettings.from_environment(BLOB), CosmosSettings.from_environment(COSMOS)
+    assert (blob.account, blob.key) == ("devstoreaccount1", KEY)
+    assert (cosmos.database, cosmos.key) == ("sparsight", KEY)
+
+
+def test_an_azure_account_needs_no_key() -> None:
+    settings = BlobSettings.from_environment({"SPARSIGHT_BLOB_ENDPOINT": "https://photos.blob.core.windows.net"})
+    assert (settings.account, settings.key) == ("photos", None)
+    named = {"SPARSIGHT_COSMOS_ENDPOINT": "https://x.documents.azure.com/", "SPARSIGHT_COSMOS_DATABASE": "other"}
+    assert CosmosSettings.from_environment(named).database == "other"
+
+
+@pytest.mark.parametrize("kind", [BlobSettings, CosmosSettings])
+def test_missing_address_names_the_variable_and_the_command(kind: type[BlobSettings] | type[CosmosSettings]) -> None:
+    with pytest.raises(SparsightError, match=r"SPARSIGHT_\w+_ENDPOINT is not set") as caught:
+        kind.from_environment({})
+    assert "python execute.py services up" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [BlobSettings, CosmosSettings])
+def test_a_key_for_an_account_elsewhere_is_refused_and_not_shown(
+    kind: type[BlobSettings] | type[CosmosSettings],
+) -> None:
+    with pytest.raises(SparsightError, match="keys are for emulators on this machine") as caught:
+        kind(endpoint="https://photos.example.com", key=KEY)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["https://127.0.0.1.example.com/", "https://user@localhost.example.com/"])
+def test_an_address_that_only_looks_local_is_not(endpoint: str) -> None:
+    assert not is_loopback(endpoint)
+    with pytest.raises(SparsightError, match="keys are for emulators"):
+        CosmosSettings(endpoint=endpoint, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("photos.blob.core.windows.net", "expected an address such as"),
+        ("file:///etc/passwd", "expected an address such as"),
+        ("http://photos.blob.core.windows.net", "by https only"),
+    ],
+)
+def test_a_wrong_address_is_told(endpoint: str, message: str) -> None:
+    with pytest.raises(SparsightError, match=message):
+        BlobSettings(endpoint=endpoint)
+
+
+def test_keys_are_not_shown() -> None:
+    assert KEY not in repr(BlobSettings.from_environment(BLOB)) + repr(CosmosSettings.from_environment(COSMOS))
+
+
+def test_the_blob_client_opens_with_the_emulators_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in BLOB.items():
+        monkeypatch.setenv(name, value)
+
+    async def addresses() -> tuple[str, str]:
+        async with blob_service() as blob:
+            return blob.url, str(blob.account_name)
+
+    assert asyncio.run(addresses()) == ("http://127.0.0.1:10000/devstoreaccount1/", "devstoreaccount1")
