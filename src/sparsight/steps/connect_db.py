@@ -1,0 +1,149 @@
+"""Step connect_db: query photos' metadata in Cosmos DB, settle labels, split, and write the dataset."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, write_dataset
+from sparsight.data.labels import LABEL_POLICIES, LabelPolicy, split_path
+from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
+from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
+from sparsight.errors import SparsightError
+from sparsight.steps.arguments import run_step
+from sparsight.stores.metadata import open_metadata
+from sparsight.stores.settings import CosmosSettings
+
+ChoiceT = TypeVar("ChoiceT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Inputs and outputs of the component connect_db; components/connect_db/component.yml says what they mean."""
+
+    containers: str = "photos"
+    database: str | None = None
+    mode: str = "labelled"
+    include: str = "[]"
+    exclude: str = "[]"
+    taxonomy_level: int = 0
+    min_annotators: int = 1
+    require_review: bool = False
+    exclude_blurred: bool = False
+    label_policy: str = "majority"
+    where: str | None = None
+    where_parameters: str = "{}"
+    limit: int | None = None
+    seed: int = 0
+    train_ratio: float = 0.7
+    valid_ratio: float = 0.15
+    test_ratio: float = 0.15
+    oversampling: str = "off"
+    dataset: Path
+
+
+def main(arguments: Arguments) -> None:
+    """Make the dataset; everything that can be wrong with the inputs is found before the first request."""
+    query, rules = _query(arguments), _rules(arguments)
+    settings = CosmosSettings.from_environment()
+    if arguments.database:
+        settings = dataclasses.replace(settings, database=arguments.database)
+    dataset = build_dataset(asyncio.run(_fetch(settings, query)), rules)
+    parameters = {**dataclasses.asdict(arguments), "database": settings.database}
+    del parameters["dataset"]
+    write_dataset(dataset, arguments.dataset, rules.mode, parameters)
+    _tell(dataset, rules)
+
+
+async def _fetch(settings: CosmosSettings, query: PhotoQuery) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    async with open_metadata(settings) as store:
+        return await fetch(store, query)
+
+
+def _query(arguments: Arguments) -> PhotoQuery:
+    return PhotoQuery(
+        containers=_names(arguments.containers),
+        mode=cast(Mode, _choice("mode", arguments.mode, MODES)),
+        include=_nodes("include", arguments.include),
+        exclude=_nodes("exclude", arguments.exclude),
+        min_annotators=_at_least("min_annotators", arguments.min_annotators, 1),
+        require_review=arguments.require_review,
+        exclude_blurred=arguments.exclude_blurred,
+        where=arguments.where or "",
+        where_parameters=_parameters(arguments.where_parameters),
+    )
+
+
+def _rules(arguments: Arguments) -> Rules:
+    return Rules(
+        mode=cast(Mode, arguments.mode),
+        include=_nodes("include", arguments.include),
+        taxonomy_level=_at_least("taxonomy_level", arguments.taxonomy_level, 0),
+        label_policy=cast(LabelPolicy, _choice("label_policy", arguments.label_policy, LABEL_POLICIES)),
+        min_annotators=arguments.min_annotators,
+        ratios=Ratios(train=arguments.train_ratio, valid=arguments.valid_ratio, test=arguments.test_ratio),
+        seed=arguments.seed,
+        limit=None if arguments.limit is None else _at_least("limit", arguments.limit, 1),
+        oversampling=cast(Oversampling, _choice("oversampling", arguments.oversampling, OVERSAMPLING)),
+    )
+
+
+def _choice(name: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise SparsightError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+    return value
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise SparsightError(f"{name} is {value}; expected {least} or more.")
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SparsightError(f"containers is {text!r}; expected names of Cosmos DB containers, separated by commas.")
+    return names
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SparsightError(f"{name} is not JSON: {text!r}: {error}.") from error
+
+
+def _nodes(name: str, text: str) -> tuple[tuple[str, ...], ...]:
+    labels = _json(name, text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise SparsightError(f'{name} is {text!r}; expected a JSON list of labels, such as ["dog", "cat/siamese"].')
+    return tuple(split_path(label) for label in labels)
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    values = _json("where_parameters", text)
+    if not isinstance(values, dict) or not all(name.startswith("@") for name in values):
+        raise SparsightError(
+            f'where_parameters is {text!r}; expected a JSON object of values by name, such as {{"@width": 300}}.'
+        )
+    return values
+
+
+def _tell(dataset: Dataset, rules: Rules) -> None:
+    splits = SPLITS if rules.mode == "labelled" else SPLITS[:1]
+    print(", ".join(f"{split} {len(dataset.of(split)):,} photos" for split in splits))
+    if rules.oversampling != "off":
+        print(f"train is repeated to {len(dataset.table('train')):,} rows")
+    for reason, count in sorted(dataset.dropped.items()):
+        print(f"dropped {count:,} photos: {reason}")
+    if rules.mode == "labelled":
+        for sentence in thin_classes(dataset, rules.ratios):
+            print(f"warning: {sentence}")
+
+
+if __name__ == "__main__":
+    run_step(Arguments, main)
