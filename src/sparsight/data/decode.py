@@ -81,10 +81,8 @@ def _decode(image: Image.Image, size: int, resize: str, max_pixels: int) -> NDAr
     image.load()
     turn = _turn(image)
     small = _shrunk(_plain(image), width, height)
-    square = _square(small, size)
-    if turn is not None:
-        square = square.transpose(turn)
-    return np.array(square.convert("RGB"))
+    upright = small if turn is None else small.transpose(turn)
+    return np.array(_square(upright, size).convert("RGB"))
 
 
 def _scaled(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
@@ -103,7 +101,7 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     """Cut at both ends, or pad with black, to size x size."""
     if image.size == (size, size):
         return image
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    left, top = int((image.width - size) / 2), int((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
