@@ -124,6 +124,13 @@ def test_rotation_equals_torchvisions(batch, monkeypatch):
     torch.testing.assert_close(augment.warp(batch, maps)[..., 8:-8, 8:-8], theirs[..., 8:-8, 8:-8], atol=1e-3, rtol=0)
 
 
+def test_shear_tilts_upright_lines_and_leaves_level_ones(batch, monkeypatch):
+    monkeypatch.setattr(augment, "_uniform", lambda shape, low, high, generator: torch.full(shape, high))
+    maps = augment.affine_maps(replaced(shear=0.25), len(batch), 32, 32, generator())
+    expected = torch.tensor([[1, 0.25, 0], [0, 1, 0.0]]).expand(len(batch), -1, -1)
+    torch.testing.assert_close(maps, expected)
+
+
 def test_crops_stay_inside_the_image_with_the_area_and_ratio_asked_for():
     options = replaced(crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3))
     maps = augment.affine_maps(options, 2000, 40, 80, generator())

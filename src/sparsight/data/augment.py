@@ -27,6 +27,8 @@ class AugmentationOptions:
     """Probability."""
     rotation_degrees: float = 0.0
     """Rotation by an angle drawn evenly from plus or minus this many degrees."""
+    shear: float = 0.0
+    """Largest tangent of the angle by which upright lines are tilted, either way."""
     quarter_turns: bool = False
     """Rotation by 0, 90, 180 or 270 degrees, each as likely."""
     jitter: float = 0.8
@@ -66,9 +68,9 @@ def normalise(images: Tensor, mean: tuple[float, float, float], std: tuple[float
 class Augmentation:
     """Augments a batch, every image with random parameters of its own.
 
-    Crop, flips and rotation are one affine map, sampled once, bilinearly: what comes out has the size of what goes
-    in, so a crop is enlarged and nothing aliases. Past the image's edge its mirror image is seen. Colour jitter is
-    torchvision's, in an order drawn anew for each batch instead of for each image.
+    Crop, flips, shear and rotation are one affine map, sampled once, bilinearly: what comes out has the size of what
+    goes in, so a crop is enlarged and nothing aliases. Past the image's edge its mirror image is seen. Colour jitter
+    is torchvision's, in an order drawn anew for each batch instead of for each image.
 
     Every random number comes from the generator given, on the CPU: the same generator state gives the same
     parameters on any device.
@@ -105,7 +107,7 @@ class Augmentation:
 
 
 def affine_maps(options: AugmentationOptions, count: int, height: int, width: int, generator: Generator) -> Tensor:
-    """Draw crop, flips and rotation of some images as one affine map each.
+    """Draw crop, flips, shear and rotation of some images as one affine map each.
 
     Returns:
         float32, `count` x 2 x 3: from output to input coordinates, both -1..1, as `affine_grid` takes them.
@@ -115,10 +117,10 @@ def affine_maps(options: AugmentationOptions, count: int, height: int, width: in
     centre_y = (1 - crop_height) * (2 * torch.rand(count, generator=generator) - 1)
     crop_width = crop_width * _signs(count, options.horizontal_flip, generator)
     crop_height = crop_height * _signs(count, options.vertical_flip, generator)
-    angle = _angles(options, count, generator)
+    angle, shear = _angles(options, count, generator), _uniform((count,), -options.shear, options.shear, generator)
     cosine, sine, ratio = angle.cos(), angle.sin(), width / height
-    rows = [cosine * crop_width, -sine * crop_height / ratio, centre_x]
-    rows += [sine * crop_width * ratio, cosine * crop_height, centre_y]
+    rows = [cosine * crop_width, (shear * cosine - sine) * crop_height / ratio, centre_x]
+    rows += [sine * crop_width * ratio, (shear * sine + cosine) * crop_height, centre_y]
     return torch.stack(rows, dim=1).view(count, 2, 3)
 
 

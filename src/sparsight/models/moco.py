@@ -1,0 +1,160 @@
+"""MoCo v2: momentum contrast with a queue (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297)."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from lightly.models.modules import MoCoProjectionHead
+from timm.models.resnet import ResNet
+from torch import Generator, Tensor, nn
+
+from sparsight.errors import SparsightError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoOptions:
+    """What makes up the contrastive task."""
+
+    queue_size: int = 2048
+    """Number of keys of earlier batches that serve as negatives."""
+    temperature: float = 0.2
+    encoder_momentum: float = 0.99
+    """Part of the momentum encoder that stays at each step."""
+    dimension: int = 128
+    """Of the projections that are compared."""
+    batch_norm: Literal["shuffle", "split", "plain"] = "shuffle"
+    """Over whom batch norm takes its statistics, for on one device it tells query and key apart and so spoils the
+    task. `shuffle`: keys, in a shuffled order, group by group; queries all together. `split`: queries group by group
+    too, as one device each would. `plain`: all together."""
+    batch_norm_groups: int = 4
+    symmetric: bool = False
+    """Use each view as query and as key; the loss is the mean of both."""
+
+
+class MoCo(nn.Module):
+    """Query and momentum encoder, each a backbone with a 2-layer projection head, and the queue.
+
+    A training step is `loss, keys = moco(first, second, generator)`, backward, an optimiser step, and then
+    `moco.after_step(keys)`. Everything that goes on from step to step is in the `state_dict`.
+
+    Args:
+        backbone: the query backbone, an N x 3 x H x W to N x `num_features` network; the momentum encoder starts as
+            its copy.
+        options: what makes up the task.
+
+    Attributes:
+        backbone: the query backbone, what pre-training is after.
+        queue: float32, `queue_size` x `dimension`, of length 1 each; random to begin with.
+        pointer: int64 scalar: the oldest key, overwritten next.
+
+    Raises:
+        SparsightError: an option out of its range.
+    """
+
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(self, backbone: ResNet, options: MoCoOptions) -> None:
+        super().__init__()
+        _check(options)
+        self.options = options
+        features = int(backbone.num_features)
+        self.backbone = backbone
+        self.head = MoCoProjectionHead(features, features, options.dimension)
+        self.momentum_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.momentum_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.register_buffer("queue", F.normalize(torch.randn(options.queue_size, options.dimension), dim=1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    def forward(self, first: Tensor, second: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Compare two views of the same images.
+
+        Args:
+            first: float, N x 3 x H x W; the queries.
+            second: the keys, in the same order.
+            generator: a CPU generator, for the order of shuffled batch norm.
+
+        Returns:
+            The loss, a float32 scalar, and the keys for `after_step`: float32, N (symmetric: 2 N) x `dimension`.
+        """
+        keys = self.project_keys(second, generator)
+        loss = info_nce(self.project_queries(first), keys, self.queue, self.options.temperature)
+        if not self.options.symmetric:
+            return loss, keys
+        other_keys = self.project_keys(first, generator)
+        other_loss = info_nce(self.project_queries(second), other_keys, self.queue, self.options.temperature)
+        return (loss + other_loss) / 2, torch.cat([keys, other_keys])
+
+    def project_queries(self, views: Tensor) -> Tensor:
+        """Project views with the query encoder: float32, N x `dimension`, of length 1 each."""
+        groups = self.options.batch_norm_groups if self.options.batch_norm == "split" else 1
+        return _project(self.backbone, self.head, views, groups)
+
+    @torch.no_grad()
+    def project_keys(self, views: Tensor, generator: Generator) -> Tensor:
+        """Project views with the momentum encoder, without gradient."""
+        if self.options.batch_norm == "plain":
+            return _project(self.momentum_backbone, self.momentum_head, views, 1)
+        order = torch.randperm(len(views), generator=generator)
+        back = order.argsort().to(views.device)
+        shuffled = views[order.to(views.device)].contiguous(memory_format=torch.channels_last)
+        return _project(self.momentum_backbone, self.momentum_head, shuffled, self.options.batch_norm_groups)[back]
+
+    @torch.no_grad()
+    def after_step(self, keys: Tensor) -> None:
+        """Move the momentum encoder towards the query encoder, and put the keys in place of the oldest ones."""
+        moving = [*self.momentum_backbone.parameters(), *self.momentum_head.parameters()]
+        targets = [*self.backbone.parameters(), *self.head.parameters()]
+        for parameter, target in zip(moving, targets, strict=True):
+            parameter.lerp_(target, 1 - self.options.encoder_momentum)
+        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[places] = keys
+        self.pointer.add_(len(keys)).remainder_(len(self.queue))
+
+
+def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748): tell each query's key among the negatives.
+
+    lightly's NTXentLoss computes the same with a bank of its own, but keeps that bank out of checkpoints.
+
+    Args:
+        queries: N x D, of length 1 each; so are `keys` (N x D) and `negatives` (K x D).
+        keys: the positives, in the queries' order.
+        negatives: shared by all queries.
+        temperature: divides the similarities.
+
+    Returns:
+        The mean loss; log(K + 1) for embeddings that tell nothing.
+    """
+    positive = (queries * keys).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def spread(projections: Tensor) -> Tensor:
+    """How far projections are from collapse: 1 for evenly spread ones, 0 where all are the same.
+
+    The standard deviation over the batch, averaged over dimensions, times the square root of their number, of
+    projections of length 1 (Chen and He 2021, arXiv 2011.10566, figure 2).
+    """
+    return projections.std(dim=0).mean() * math.sqrt(projections.shape[1])
+
+
+def _project(backbone: nn.Module, head: nn.Module, views: Tensor, groups: int) -> Tensor:
+    """Project group by group: batch norm alone joins the images of a batch, so this splits its statistics."""
+    projections = torch.cat([head(backbone(group)) for group in views.tensor_split(groups)])
+    return F.normalize(projections.float(), dim=1)
+
+
+def _check(options: MoCoOptions) -> None:
+    if options.queue_size < 1 or options.dimension < 1 or options.batch_norm_groups < 1:
+        raise SparsightError("queue_size, dimension and batch_norm_groups must be 1 or more.")
+    if options.temperature <= 0:
+        raise SparsightError(f"temperature is {options.temperature}; expected more than 0.")
+    if not 0 <= options.encoder_momentum <= 1:
+        raise SparsightError(f"encoder_momentum is {options.encoder_momentum}; expected 0 to 1.")
+    if options.batch_norm not in {"shuffle", "split", "plain"}:
+        raise SparsightError(f"batch_norm is {options.batch_norm!r}; expected shuffle, split or plain.")
