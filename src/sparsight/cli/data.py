@@ -1,5 +1,6 @@
 """`data`: puts sample photos, or anybody's own, into the stores."""
 
+import contextlib
 import os
 import time
 from enum import StrEnum
@@ -44,15 +45,13 @@ def load(
     ] = False,
 ) -> None:
     """Load photos: files to Blob Storage, one document each to Cosmos DB."""
-    import contextlib
-
-    from sparsight.local.services import environment, running_services
-
     if (source is Collection.FOLDER) != (path is not None):
         raise SparsightError(
             "A folder needs a path, and only a folder." if path else "Say which folder to load.",
             hint="For example: python execute.py data load folder ~/photos",
         )
+    from sparsight.local.services import environment, running_services
+
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         if not no_services:

@@ -165,6 +165,9 @@ def _output_type(pipeline: Pipeline, source: Made) -> str:
 
 
 def _check_data(source: Data) -> Iterator[Problem]:
+    if source.is_remote:
+        yield Problem(source.where, f"{source.path} is not on this machine; give the path of a local copy.")
+        return
     if not source.path.exists():
         siblings = [each.name for each in source.path.parent.iterdir()] if source.path.parent.is_dir() else []
         close = difflib.get_close_matches(source.path.name, siblings, n=1)

@@ -49,6 +49,11 @@ class Data:
     type: str
     where: str
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the path names something that only Azure ML can reach."""
+        return str(self.path).startswith(("azureml:", "http:", "https:", "wasb:", "wasbs:", "abfs:", "abfss:"))
+
 
 @dataclass(frozen=True)
 class Made:

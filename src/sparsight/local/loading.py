@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +75,15 @@ def _load_job(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep azure-ai-ml's notes on experimental classes and anonymous assets off the screen."""
+    """Keep azure-ai-ml's notes on experimental classes, anonymous assets and old calls of its own off the screen."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             yield
     finally:
         logging.disable(level)
@@ -130,9 +135,8 @@ def _plain(value: Any, where: str, folder: Path) -> Literal | Data | str | None:
     path, kind = getattr(value, "path", None), str(getattr(value, "type", "uri_folder"))
     if not path:
         return "a data input needs a `path`."
-    if re.match(r"^(azureml:|https?:|wasbs?:|abfss?:)", str(path)):
-        return f"{path} is not on this machine; give the path of a local copy."
-    return Data(Path(folder, str(path)).resolve(), kind, where)
+    data = Data(Path(str(path)), kind, where)
+    return data if data.is_remote else Data(Path(folder, str(path)).resolve(), kind, where)
 
 
 @dataclass
