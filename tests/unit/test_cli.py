@@ -132,11 +132,17 @@ def test_a_resume_that_contradicts_its_run_is_refused(project, arguments, messag
     assert message in answer.err
 
 
-def test_a_resume_makes_only_what_is_missing(project):
+def test_a_resume_keeps_what_was_finished(project):
+    project("run", "two", "--set", "fail=yes", "--set", "word=hey")
+    answer = project("run", "--resume", "latest")
+    assert answer.code == 1
+    assert "hello: reused (finished before, kept)\nworld: reused (finished before, kept)\n" in answer.out
+
+
+def test_a_resume_runs_what_failed_or_changed(project):
     project("run", "two", "--set", "fail=yes", "--set", "word=hey")
     run = project.latest()
     project.edit("code/join.py", 'if arguments.fail == "yes"', 'if arguments.fail == "never"')
-    project.edit("components/write/component.yml", "code: ../../code", "code: ../../code")
     answer = project("run", "--resume", run.id)
     assert answer.code == 0
     assert project.latest().id == run.id

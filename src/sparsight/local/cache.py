@@ -13,6 +13,8 @@ from typing import Any
 from sparsight.data.artefact import write_text
 from sparsight.local.digests import code_digests, content_digest, data_digest, is_whole, stamps
 from sparsight.local.graph import Data, Literal, Made, Pipeline, Step
+from sparsight.local.imports import ImportGraph
+from sparsight.local.processes import file_lock
 from sparsight.local.records import FINISHED, RunFolder, StepRecord
 
 _REMEMBERED = 8
@@ -33,7 +35,7 @@ class Cache:
     def __init__(self, runs: Path, lock: str) -> None:
         self.runs, self.lock = runs, lock
         self._index = runs / ".index"
-        self._code: dict[Path, dict[str, str]] = {}
+        self._code: dict[Path, tuple[dict[str, str], ImportGraph]] = {}
 
     def parts(self, pipeline: Pipeline, step: Step, finished: Mapping[str, StepRecord]) -> dict[str, Any]:
         """Gather all that a step's result depends on; the inputs' data by content, not by place."""
@@ -63,8 +65,12 @@ class Cache:
         if step.code is None:
             return {}
         if step.code not in self._code:
-            self._code[step.code] = code_digests(step.code)
-        return self._code[step.code]
+            self._code[step.code] = code_digests(step.code), ImportGraph(step.code)
+        digests, graph = self._code[step.code]
+        reachable = graph.reachable(step.command)
+        if reachable is None:
+            return digests
+        return {name: digest for name, digest in digests.items() if name in reachable or not name.endswith(".py")}
 
     def find(self, key: str, pipeline: str, step: str, parts: Mapping[str, Any]) -> Found | str:
         """Find a finished step with this key, or say why there is none to reuse."""
@@ -91,6 +97,11 @@ class Cache:
     def remember(self, run: RunFolder, record: StepRecord, pipeline: str) -> None:
         """Note a finished step so that later runs find it."""
         origin = record.reused_from or f"{run.id}/{record.name}"
+        self._index.mkdir(parents=True, exist_ok=True)
+        with file_lock(self._index / "lock", what="another run that notes what it made"):
+            self._note(origin, record, pipeline)
+
+    def _note(self, origin: str, record: StepRecord, pipeline: str) -> None:
         for place in (f"keys/{record.key}", f"last/{pipeline}/{record.name}"):
             path = self._index / f"{place}.json"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,11 @@ def parse(text: str, kind: str) -> Scalar:
     if kind == "boolean":
         return _TRUTH.get(text.lower(), text)
     try:
-        return int(text) if kind == "integer" else float(text) if kind == "number" else text
+        return int(text) if kind in {"integer", "number"} else text
+    except ValueError:
+        pass
+    try:
+        return float(text) if kind == "number" else text
     except ValueError:
         return text
 
