@@ -1,0 +1,301 @@
+"""Trains a classifier on few labels: a head on frozen embeddings, or head and backbone together."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
+from sparsight.data.packed import PackedImages
+from sparsight.models.classifier import Classifier, Head
+from sparsight.models.folder import HeadDescription
+from sparsight.models.precision import mixed
+from sparsight.training.labelled import UNKNOWN, Balance, LabelledSplits, class_weights, distinct, epoch_order
+from sparsight.training.loop import epoch_generator, fetch_batches
+from sparsight.training.schedules import cosine_with_warmup
+
+EMBEDDING_BATCH = 256
+WARMUP = 0.05
+"""Part of all steps spent on raising the learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions:
+    """How to train. The component's contract says what each is for."""
+
+    freeze_backbone: bool = True
+    backbone_learning_rate_ratio: float = 0.1
+    hidden: int = 256
+    dropout: float = 0.5
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    epochs: int = 200
+    batch_size: int = 32
+    balance: Balance = "none"
+    patience: int = 40
+    augmentation_passes: int = 8
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one epoch came to; losses are cross-entropies, scores 0 to 1. Epochs are numbered from 1."""
+
+    number: int
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    valid_macro_f1: float
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by name, as they are tracked."""
+        names = ("train_loss", "valid_loss", "valid_accuracy", "valid_macro_f1")
+        return {name: getattr(self, name) for name in names}
+
+    def better_than(self, other: "Epoch | None") -> bool:
+        """Whether this epoch is the one to keep: by macro F1, among equals by loss."""
+        return other is None or (self.valid_macro_f1, -self.valid_loss) > (other.valid_macro_f1, -other.valid_loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A classifier with the weights of its best epoch, in evaluation mode, and all epochs in order."""
+
+    classifier: Classifier
+    epochs: tuple[Epoch, ...]
+    best: Epoch
+
+
+class ClassifierTrainer:
+    """Trains a head, and unless it is frozen the backbone under it, and keeps the best epoch by validation macro F1.
+
+    A frozen backbone sees each training image once as it is and `augmentation_passes` times augmented; every epoch
+    then draws one of these embeddings for each image, so that an epoch costs the head alone. The head is trained on
+    standardised embeddings and takes the standardisation into its first layer at the end.
+
+    Args:
+        backbone: with `num_features`; it is moved to the device and, unless frozen, changed.
+        splits: the labelled images.
+        options: of the training.
+        device: where to.
+        precision: of matrix products.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        splits: LabelledSplits,
+        options: ClassifierOptions,
+        *,
+        device: torch.device,
+        precision: torch.dtype,
+    ) -> None:
+        self.splits, self.options, self.device, self.precision = splits, options, device, precision
+        self.augment = Augmentation(options.augmentation)
+        self.backbone = backbone.to(device).to(memory_format=torch.channels_last)
+        self.targets = splits.targets[splits.train]
+
+    def train(self, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
+        """Run all epochs, or until `patience` of them brought nothing better; `on_epoch` hears of each."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.options.seed)
+            num_features: int = self.backbone.num_features  # type: ignore[assignment]
+            description = HeadDescription(hidden=self.options.hidden, dropout=self.options.dropout)
+            head = Head(num_features, len(self.splits.classes), description).to(self.device)
+            classifier = Classifier(self.backbone, head)
+            train = self._on_embeddings if self.options.freeze_backbone else self._on_images
+            epochs, best = train(classifier, on_epoch)
+        return Trained(classifier=classifier.eval(), epochs=tuple(epochs), best=best)
+
+    def _on_embeddings(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
+        self.backbone.eval().requires_grad_(False)
+        kept, place = distinct(self.splits.images, self.splits.train)
+        views = self._views(kept)
+        std, mean = torch.std_mean(views.flatten(0, 1), dim=0)
+        std = std + 1e-3
+        valid = (self._apply(self.backbone, self.splits.valid) - mean) / std
+        views = (views - mean) / std
+
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            generator = epoch_generator(self.options.seed, epoch)
+            for part in self._parts(generator):
+                which = torch.randint(len(views), (len(part),), generator=generator)
+                yield views[which, torch.from_numpy(place[part])], self._targets_of(part)
+
+        head = classifier.head
+        result = self._fit(head, batches, lambda: functional.log_softmax(head(valid), dim=1), on_epoch)
+        head.absorb_standardisation(mean, std)
+        return result
+
+    def _on_images(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            generator = epoch_generator(self.options.seed, epoch)
+            parts = self._parts(generator)
+            pixels = fetch_batches(self.splits.images, [self.splits.train[part] for part in parts], self.device)
+            for part, batch in zip(parts, pixels, strict=True):
+                yield self.augment(batch, generator), self._targets_of(part)
+
+        def validate() -> Tensor:
+            return functional.log_softmax(self._apply(classifier, self.splits.valid), dim=1)
+
+        return self._fit(classifier, batches, validate, on_epoch)
+
+    def _parts(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
+        """Deal an epoch's images out into batches of nearly one size, none too small for batch norm."""
+        order = epoch_order(self.targets, self.options.balance, generator)
+        return np.array_split(order, -(-len(order) // self.options.batch_size))
+
+    def _targets_of(self, part: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self.targets[part]).to(self.device)
+
+    def _views(self, positions: NDArray[np.int64]) -> Tensor:
+        """Embed images as they are and augmented: float32, 1 + passes x N x D."""
+        generator = epoch_generator(self.options.seed, 0)
+        views = [self._apply(self.backbone, positions)]
+        for _ in range(self.options.augmentation_passes):
+            views.append(self._apply(self.backbone, positions, lambda pixels: self.augment(pixels, generator)))
+        return torch.stack(views)
+
+    def _apply(
+        self, network: nn.Module, positions: NDArray[np.int64], view: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        return apply(network, self.splits.images, positions, view or self._plain, self.device, self.precision)
+
+    def _plain(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels, self.options.augmentation.mean, self.options.augmentation.std)
+
+    def _fit(
+        self,
+        network: nn.Module,
+        batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]],
+        validate: Callable[[], Tensor],
+        on_epoch: Callable[[Epoch], None],
+    ) -> tuple[list[Epoch], Epoch]:
+        steps = _Steps(network, self, len(self._parts(torch.Generator())))
+        epochs: list[Epoch] = []
+        best: Epoch | None = None
+        kept: dict[str, Tensor] = {}
+        for number in range(1, self.options.epochs + 1):
+            network.train()
+            losses = [steps.step(inputs, labels) for inputs, labels in batches(number)]
+            network.eval()
+            epoch = self._judge(number, torch.stack(losses).mean().item(), validate)
+            epochs.append(epoch)
+            if epoch.better_than(best):
+                best, kept = epoch, copy.deepcopy(network.state_dict())
+            on_epoch(epoch)
+            if best is not None and number - best.number >= self.options.patience:
+                break
+        assert best is not None  # noqa: S101 -- there is at least one epoch
+        network.load_state_dict(kept)
+        return epochs, best
+
+    @torch.inference_mode()
+    def _judge(self, number: int, train_loss: float, validate: Callable[[], Tensor]) -> Epoch:
+        chances = validate().cpu()
+        truth = torch.from_numpy(self.splits.targets[self.splits.valid])
+        predicted, known = chances.argmax(dim=1), truth != UNKNOWN
+        loss = functional.nll_loss(chances[known], truth[known]).item() if known.any() else 0.0
+        score = f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0.0)
+        return Epoch(
+            number=number,
+            train_loss=train_loss,
+            valid_loss=loss,
+            valid_accuracy=(predicted == truth).float().mean().item(),
+            valid_macro_f1=float(score),
+        )
+
+
+class _Steps:
+    """Single steps of the optimiser: loss, backward pass, learning rate."""
+
+    def __init__(self, network: nn.Module, trainer: ClassifierTrainer, steps_per_epoch: int) -> None:
+        self.network, self.trainer = network, trainer
+        self.optimizer = _optimizer(network, trainer.options)
+        self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=trainer.precision == torch.float16)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.done, self.total = 0, trainer.options.epochs * steps_per_epoch
+        self.weights: Tensor | None = None
+        if trainer.options.balance == "class_weights":
+            weights = class_weights(trainer.targets, len(trainer.splits.classes))
+            self.weights = torch.from_numpy(weights).to(trainer.device)
+
+    def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        factor = cosine_with_warmup(self.done, self.total, round(WARMUP * self.total))
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        with mixed(self.trainer.device, self.trainer.precision):
+            logits = self.network(inputs)
+        loss = functional.cross_entropy(logits.float(), targets, weight=self.weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.done += 1
+        return loss.detach()
+
+
+def _optimizer(network: nn.Module, options: ClassifierOptions) -> torch.optim.Optimizer:
+    """Make the optimiser; a backbone's learning rate is a part of the head's."""
+    groups = [{"params": [*network.parameters()], "lr": options.learning_rate}]
+    if isinstance(network, Classifier):
+        slower = options.learning_rate * options.backbone_learning_rate_ratio
+        groups = [
+            {"params": [*network.head.parameters()], "lr": options.learning_rate},
+            {"params": [*network.backbone.parameters()], "lr": slower},
+        ]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+
+
+@torch.no_grad()
+def apply(
+    network: nn.Module,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    view: Callable[[Tensor], Tensor],
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """Run a network over packed images, without gradients.
+
+    Args:
+        network: in the mode it shall run in.
+        images: the pixels.
+        positions: which ones.
+        view: uint8 N x H x W x 3 to float N x 3 x H x W.
+        device: where the network is.
+        precision: of matrix products.
+
+    Returns:
+        float32, N x outputs, on the device.
+    """
+    batches = [positions[start : start + EMBEDDING_BATCH] for start in range(0, len(positions), EMBEDDING_BATCH)]
+    outputs = []
+    for pixels in fetch_batches(images, batches, device):
+        with mixed(device, precision):
+            outputs.append(network(view(pixels)).float())
+    return torch.cat(outputs)
+
+
+def predict(
+    classifier: Classifier,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    options: AugmentationOptions,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Class probabilities of images as they are, in full precision: float32, N x classes."""
+    logits = apply(classifier, images, positions, lambda pixels: normalise(pixels, options.mean, options.std), device)
+    chances: NDArray[np.float32] = logits.softmax(dim=1).cpu().numpy()
+    return chances
