@@ -1,4 +1,5 @@
 import graphlib
+import socket
 
 import pytest
 from toy_project import Project
@@ -80,3 +81,12 @@ def test_what_is_no_pipeline_is_refused(project, text, message):
     project.path("two.yml").write_text(text)
     with pytest.raises(SparsightError, match=message):
         project.load("two")
+
+
+def test_loading_asks_nobody_on_the_network(project, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError(f"connected to {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert project.load("nested")[1] == []

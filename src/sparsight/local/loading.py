@@ -110,6 +110,8 @@ def _shorten(error: Mapping[str, Any]) -> str:
         return "a pipeline's input is a plain value, or a `type: uri_folder` with a `path`; drop the other keys."
     if "Invalid input type" in error["message"]:
         return f"expected a plain value, a binding or a data input, found {value!r}."
+    if place.endswith(".environment"):
+        return "azure-ai-ml can't read this environment; a YAML file is named as `file:../path/environment.yml`."
     return str(error["message"]).split("; ")[0][:300]
 
 
