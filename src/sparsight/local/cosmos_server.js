@@ -184,9 +184,9 @@ function signature(key, request, link, type) {
 }
 
 function isSigned(key, request) {
-  const { pathname } = new URL(request.url, "https://127.0.0.1");
+  const [pathname] = request.url.split(/[?#]/, 1);
+  if (/^\/+$/.test(pathname)) return true; // the account's description: addresses, no content
   const parts = decodeURIComponent(pathname).split("/").filter(Boolean);
-  if (parts.length === 0) return true;
   const type = parts.length % 2 ? parts[parts.length - 1] : parts[parts.length - 2];
   const link = (parts.length % 2 ? parts.slice(0, -1) : parts).join("/");
   const token = new URLSearchParams(decodeURIComponent(request.headers.authorization || "").replaceAll("+", "%2B"));
@@ -205,7 +205,7 @@ function refuseStrangers(server, key) {
     try {
       signed = isSigned(key, request);
     } catch (error) {
-      if (!(error instanceof URIError) && !(error instanceof TypeError)) throw error;
+      if (!(error instanceof URIError)) throw error; // an address or token that isn't one
     }
     if (signed) {
       answer(request, response);

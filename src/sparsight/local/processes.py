@@ -19,6 +19,7 @@ import psutil
 from sparsight.errors import SparsightError
 
 HOST = "127.0.0.1"
+_STOPPING = 20.0  # seconds; more than a supervisor needs, unless another run has come to use its services
 _SAME_START = 2.0  # seconds; the kernel's idea of when a process began shifts a little with the clock
 
 
@@ -188,9 +189,9 @@ class Supervisor:
         """Say that there is no more to start; unless they outlive this process, the services stop now."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        if wait:
-            self._process.wait()
-        else:
+        try:
+            self._process.wait(_STOPPING if wait else 0)
+        except subprocess.TimeoutExpired:
             self._process.returncode = 0  # it goes on without us, as long as another run uses its services
         if self._process.stdout is not None:
             self._process.stdout.close()

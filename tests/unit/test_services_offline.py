@@ -202,3 +202,12 @@ def test_killed_owner_takes_its_processes_along(tmp_path: Path) -> None:
     while is_running(pid, started):
         assert time.monotonic() < deadline, "still running half a minute after its owner was killed"
         time.sleep(0.05)
+
+
+def test_local_services_are_reached_past_a_proxy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    assert services.environment(services.Services(home, {})) == {}
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet.example.com")
+    assert services.environment(services.Services(home, {}))["NO_PROXY"] == "intranet.example.com,127.0.0.1,localhost"
