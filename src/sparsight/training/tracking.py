@@ -1,10 +1,14 @@
 """Experiment tracking with MLflow, the same on a laptop and inside an Azure ML job."""
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+METRICS_PER_REQUEST = 1000
+"""As many as MLflow takes at once."""
 
 
 class Tracker:
@@ -18,6 +22,20 @@ class Tracker:
         import mlflow
 
         mlflow.log_metrics({name: float(value) for name, value in values.items()}, step=step)
+
+    def history(self, records: Sequence[Mapping[str, float]], *, first_step: int) -> None:
+        """Log numbers of consecutive steps in few requests: an epoch on embeddings is shorter than a request."""
+        import mlflow
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, float(value), now, first_step + offset)
+            for offset, record in enumerate(records)
+            for name, value in record.items()
+        ]
+        for start in range(0, len(metrics), METRICS_PER_REQUEST):
+            mlflow.MlflowClient().log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
 
     def folder(self, folder: Path, name: str) -> None:
         """Log a folder's files as artefacts under `name`."""
