@@ -69,10 +69,10 @@ def test_the_command_passes_every_input_and_quotes_text(name: str) -> None:
     assert f"python -m sparsight.steps.{name} " in command
     for key, value in content["inputs"].items():
         reference = "${{inputs." + key + "}}"
-        text = value["type"] == "string"
+        text = value["type"] in {"string", "uri_folder", "uri_file"}
         flag = f"--{key} '{reference}'" if text else f"--{key} {reference}"
         if value.get("optional"):
             flag = f"$[[{flag}]]"
         assert flag in command, key
     for key in content["outputs"]:
-        assert f"--{key} ${{{{outputs.{key}}}}}" in command
+        assert f"--{key} '${{{{outputs.{key}}}}}'" in command
