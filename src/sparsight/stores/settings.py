@@ -1,10 +1,11 @@
 """Where the stores are and how to sign in: addresses from the environment, keys for local emulators only."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sparsight.errors import SparsightError
@@ -124,8 +125,18 @@ async def cosmos_client(settings: CosmosSettings | None = None) -> "AsyncIterato
         client = CosmosClient(chosen.endpoint, credential=chosen.key or await credential(stack))
         # Entering asks the account for its regions; where that fails the client itself leaves its connections open.
         stack.push_async_callback(client.close)
+        before = asyncio.all_tasks()
         await client.__aenter__()
+        # The client looks at its regions in the background. Closed in the midst of that, it loses a connection.
+        stack.push_async_callback(_finished, asyncio.all_tasks() - before)
         yield client
+
+
+async def _finished(tasks: "set[asyncio.Task[Any]]") -> None:
+    """Wait a moment for the Cosmos client's own tasks among these."""
+    own = [task for task in tasks if "_GlobalEndpointManager" in getattr(task.get_coro(), "__qualname__", "")]
+    if own:
+        await asyncio.wait(own, timeout=2)
 
 
 async def credential(stack: AsyncExitStack) -> "DefaultAzureCredential":
