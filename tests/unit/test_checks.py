@@ -126,6 +126,14 @@ def test_a_value_that_the_shell_can_not_harm_is_taken(project, pair):
         ),
         ("components/write/component.yml", "'${{inputs.word}}'", "${{inputs.word}}", None),
         ("components/write/component.yml", "code: ../../code", "code: ../../cod", "code"),
+        ("components/write/component.yml", "inputs:\n", "tags: {cores: few}\ninputs:\n", "expected a whole number"),
+        (
+            "components/write/component.yml",
+            "inputs:\n",
+            "tags: {services: cosmo}\ninputs:\n",
+            "unknown service 'cosmo'; did you mean 'cosmos'?",
+        ),
+        ("components/write/component.yml", "inputs:\n", "tags: {services: cosmos, cores: 1}\ninputs:\n", None),
     ],
 )
 def test_a_mistake_in_a_file_is_found_before_anything_starts(project, file, old, new, message):

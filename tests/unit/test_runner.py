@@ -10,7 +10,9 @@ import psutil
 import pytest
 from toy_project import Project
 
+from sparsight.local.graph import Step
 from sparsight.local.records import all_runs
+from sparsight.local.runner import Room
 
 GOLDEN = (
     "python write.py --word 'hello' --count 3 --loud False --note 'greet the world' "
@@ -85,6 +87,38 @@ def test_independent_steps_run_side_by_side(project):
         "meeting", {"a": (meet, {"mine": first, "other": second}), "b": (meet, {"mine": second, "other": first})}
     )
     assert project("run", "meeting", "--at-once", "2").code == 0
+
+
+def step(cores: int) -> Step:
+    return Step(
+        name="x",
+        component="x",
+        where="",
+        command="",
+        code=None,
+        environment="",
+        variables={},
+        deterministic=True,
+        ports={},
+        sources={},
+        outputs={},
+        cores=cores,
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "new", "running", "expected"),
+    [
+        (Room(8, 2), 2, [], True),
+        (Room(8, 2), 4, [], True),
+        (Room(8, 2), 1, [1], True),
+        (Room(8, 2), 1, [2], False),
+        (Room(8, 8), 2, [2, 2, 2], True),
+        (Room(3, 8), 2, [2, 2, 2], False),
+    ],
+)
+def test_a_step_starts_where_there_is_room(room, new, running, expected):
+    assert room.takes(step(new), [step(each) for each in running]) is expected
 
 
 def test_a_failing_step_ends_the_run_with_its_last_lines_and_the_way_on(project):

@@ -36,7 +36,11 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run every step, also where an earlier result fits.")] = False,
     at_once: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps side by side. By default as many as get 2 cores and 4 GB of free memory each."),
+        typer.Option(
+            min=1,
+            help="Steps side by side. By default as many as there are 4 GB of free memory and enough cores for: "
+            "2 each, or what the component's tag `cores` says.",
+        ),
     ] = None,
     no_services: Annotated[
         bool,
@@ -126,7 +130,7 @@ def _carry_out(
     console = Console(highlight=False)
     with Surroundings(pipeline, version, services=services) as surroundings:
         runner = Runner(pipeline, folder, Cache(runs, lock), surroundings.variables, force=force, at_once=at_once)
-        print(f"{'Resuming' if earlier else 'Run'} {folder.id}: {len(pipeline.steps)} steps, {runner.at_once} at once")
+        print(f"{'Resuming' if earlier else 'Run'} {folder.id}: {len(pipeline.steps)} steps", flush=True)
         with View(folder, runner.records, console) as view:
             status = runner.carry_out(record, view)
     _tell(folder, runner, status, console)

@@ -78,7 +78,8 @@ class Step:
     """One command to run.
 
     `sources` lacks an input that takes its component's default, or none; `broken` names those whose binding leads
-    nowhere, told already; `services` names the local services that must run while it does.
+    nowhere, told already; `services` names the local services that must run while it does; `cores` is how many it
+    keeps busy.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Step:
     outputs: Mapping[str, str]
     broken: frozenset[str] = frozenset()
     services: tuple[str, ...] = ()
+    cores: int = 2
 
     @property
     def parents(self) -> list[str]:

@@ -19,6 +19,8 @@ from sparsight.local.problems import Problem, nearest, refuse
 _INPUT = re.compile(r"^\$\{\{\s*parent\.inputs\.([\w.-]+)\s*\}\}$")
 _OUTPUT = re.compile(r"^\$\{\{\s*parent\.jobs\.([\w-]+)\.outputs\.([\w-]+)\s*\}\}$")
 _PARENT_OUTPUT = re.compile(r"^\$\{\{\s*parent\.outputs\.([\w-]+)\s*\}\}$")
+_SERVICES = ("azurite", "cosmos", "mlflow")
+_CORES = 2
 _SCALARS = (bool, int, float, str)
 
 
@@ -224,7 +226,8 @@ class _Scope:
             sources=sources,
             outputs={key: str(value.type) for key, value in component.outputs.items()},
             broken=frozenset(set(written) - set(sources)),
-            services=_services(component),
+            services=self._services(name, component),
+            cores=self._cores(name, component),
         )
 
     def _sources(self, name: str, node: Any, *, defaults: bool) -> dict[str, Source]:
@@ -291,6 +294,25 @@ class _Scope:
                     text = f"the pipeline has no output {match[1]!r}{nearest(match[1], outputs)}"
                     self._blame(name, f"{kind}.{key}", text)
 
+    def _services(self, name: str, component: Any) -> tuple[str, ...]:
+        """Name the local services a component needs: its tag `services`, or all for a step of this package."""
+        named = (component.tags or {}).get("services")
+        if named is None:
+            return _SERVICES if "sparsight.steps." in component.command else ()
+        services = tuple(str(named).replace(",", " ").split())
+        for each in services:
+            if each not in _SERVICES:
+                self._blame(name, "component.tags.services", f"unknown service {each!r}{nearest(each, _SERVICES)}")
+        return services
+
+    def _cores(self, name: str, component: Any) -> int:
+        """Say how many cores a component keeps busy: its tag `cores`, or two."""
+        named = str((component.tags or {}).get("cores", _CORES))
+        if not named.isdecimal():
+            self._blame(name, "component.tags.cores", f"expected a whole number, found {named!r}.")
+            return _CORES
+        return int(named)
+
     def _blame(self, name: str, key: str, text: str) -> None:
         self.problems.append(Problem(self.written[name].at(key), text))
 
@@ -307,14 +329,6 @@ def _binding(value: Any) -> str:
 def _component_name(node: Document, name: str) -> str:
     component = component_of(node)
     return str(component.content.get("name", name)) if component and component is not node else name
-
-
-def _services(component: Any) -> tuple[str, ...]:
-    """Name the local services a component needs: its tag `services`, or all for a step of this package."""
-    named = (component.tags or {}).get("services")
-    if named is not None:
-        return tuple(str(named).replace(",", " ").split())
-    return ("azurite", "cosmos", "mlflow") if "sparsight.steps." in component.command else ()
 
 
 def _environment(environment: Any) -> str:

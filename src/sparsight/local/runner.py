@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,15 +22,32 @@ from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.view import View
 
-CORES_PER_STEP = 2
 MEMORY_PER_STEP = 4 * 2**30
 
 
-def steps_at_once() -> int:
-    """Choose how many steps run side by side: as many as get two cores and 4 GB of free memory each, at least one."""
-    import psutil
+@dataclass(frozen=True)
+class Room:
+    """How many steps this machine takes side by side.
 
-    return max(1, min((os.cpu_count() or 1) // CORES_PER_STEP, psutil.virtual_memory().available // MEMORY_PER_STEP))
+    Args:
+        steps: at most so many, whatever they need.
+        cores: what they keep busy together; one step always runs.
+    """
+
+    steps: int
+    cores: int
+
+    @classmethod
+    def of_this_machine(cls) -> "Room":
+        """Measure: every core, and 4 GB of the memory that is free now for each step."""
+        import psutil
+
+        return cls(max(1, psutil.virtual_memory().available // MEMORY_PER_STEP), os.cpu_count() or 1)
+
+    def takes(self, step: Step, running: Sequence[Step]) -> bool:
+        """Tell whether a step can start beside those that run."""
+        busy = sum(each.cores for each in running)
+        return not running or (len(running) < self.steps and busy + step.cores <= self.cores)
 
 
 @dataclass
@@ -59,7 +76,7 @@ class Runner:
         cache: where to look for earlier results.
         environment: gives a step's variables on top of this process's own; starts what the step needs.
         force: run every step, whatever was made before.
-        at_once: the number of steps that may run side by side.
+        at_once: the number of steps that may run side by side, whatever they need; by default what there is room for.
     """
 
     def __init__(
@@ -75,7 +92,7 @@ class Runner:
         self.pipeline, self.run, self.cache = pipeline, run, cache
         self.environment = environment
         self.force = force or pipeline.force_rerun
-        self.at_once = at_once or steps_at_once()
+        self.room = Room(at_once, sys.maxsize) if at_once else Room.of_this_machine()
         self.records = {
             name: StepRecord(name=name, component=pipeline.steps[name].component) for name in pipeline.order()
         }
@@ -127,7 +144,7 @@ class Runner:
             for name, record in self.records.items():
                 step = self.pipeline.steps[name]
                 ready = record.status == "waiting" and all(is_finished(self.records[each]) for each in step.parents)
-                if ready and len(self._running) < self.at_once:
+                if ready and self.room.takes(step, [self.pipeline.steps[each] for each in self._running]):
                     self._begin(step, view)
                     progress = True
 
