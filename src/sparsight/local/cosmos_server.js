@@ -211,7 +211,7 @@ function refuseStrangers(server, key) {
       answer(request, response);
       return;
     }
-    response.writeHead(401, { "content-type": "application/json", connection: "close" });
+    response.writeHead(401, { "content-type": "application/json" });
     response.end(JSON.stringify({ code: "Unauthorized", message: "The request isn't signed with this account's key." }));
   });
 }
