@@ -1,7 +1,6 @@
 """Where the stores are and how to sign in: addresses from the environment, keys for local emulators only."""
 
 import asyncio
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AZURITE_API_VERSION = "2025-11-05"  # the newest that Azurite 3.35 speaks
-_HEALTH_CHECK_SECONDS = 2.0
 _SERVICES = (
     "Start the local services with `python execute.py services up`, or set {variable} to your account's address."
 )
