@@ -220,8 +220,11 @@ async def _check_labels(store: MetadataStore, query: PhotoQuery) -> None:
 
 
 async def _unknown_label(store: MetadataStore, query: PhotoQuery, node: Path) -> SparsightError:
-    text = "SELECT VALUE path FROM c JOIN annotation IN c.labels_with_taxonomy JOIN path IN annotation.taxonomy"
-    paths = [tuple(path) for container in query.containers for path in await store.query(container, text)]
+    text = f"SELECT VALUE {_FILTERED} FROM c WHERE {_ANNOTATED}"  # noqa: S608 - our own names
+    rows = [
+        row for container in query.containers for row in await store.query(container, text, _label_parameters([], []))
+    ]
+    paths = {tuple(path) for row in rows for note in row for path in note["taxonomy"]}
     known = sorted({join_path(path[:depth]) for path in paths for depth in range(1, len(path) + 1)})
     near = difflib.get_close_matches(join_path(node), known, n=1, cutoff=0.5)
     listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")

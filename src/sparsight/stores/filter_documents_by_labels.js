@@ -12,13 +12,16 @@ function filterDocumentsByLabels(id, labels_with_taxonomy, include, exclude) {
   function list(value) {
     return Array.isArray(value) ? value : [];
   }
+  function isPath(value) {
+    return Array.isArray(value) && value.every(function (name) { return typeof name === "string"; });
+  }
   function isUnder(path, node) {
     return Array.isArray(node) && node.length <= path.length && node.every(function (name, i) { return path[i] === name; });
   }
   var annotations = list(labels_with_taxonomy)
     .filter(function (annotation) { return annotation !== null && typeof annotation === "object"; })
     .map(function (annotation) {
-      return { annotator_id: annotation.annotator_id, taxonomy: list(annotation.taxonomy).filter(Array.isArray) };
+      return { annotator_id: annotation.annotator_id, taxonomy: list(annotation.taxonomy).filter(isPath) };
     });
   function carries(nodes) {
     return nodes.some(function (node) {

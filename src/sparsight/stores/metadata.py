@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,21 +94,29 @@ class MetadataStore:
     async def install_filter(self, name: str) -> None:
         """Put this version of the user-defined function `filterDocumentsByLabels` into a container.
 
-        Another version is deleted first: the local server breaks a function that is replaced.
+        Another version is deleted first: the local server breaks a function that is replaced. Where signing in is by
+        Microsoft Entra ID alone the service lets nobody change functions (403); then the deployment has put it there,
+        and it is used as it is.
         """
         async with self._explained():
-            scripts = self._container(name).scripts
-            installed = [function async for function in scripts.list_user_defined_functions()]
-            bodies = [function["body"] for function in installed if function["id"] == FILTER_NAME]
-            if bodies == [FILTER_BODY]:
-                return
             try:
-                if bodies:
-                    await scripts.delete_user_defined_function(FILTER_NAME)
-                await scripts.create_user_defined_function({"id": FILTER_NAME, "body": FILTER_BODY})
+                await self._install_filter(name)
             except (CosmosResourceNotFoundError, CosmosResourceExistsError):
                 # Somebody else installs it at this very moment.
                 return
+            except CosmosHttpResponseError as error:
+                if error.status_code != HTTPStatus.FORBIDDEN:
+                    raise
+
+    async def _install_filter(self, name: str) -> None:
+        scripts = self._container(name).scripts
+        installed = [function async for function in scripts.list_user_defined_functions()]
+        bodies = [function["body"] for function in installed if function["id"] == FILTER_NAME]
+        if bodies == [FILTER_BODY]:
+            return
+        if bodies:
+            await scripts.delete_user_defined_function(FILTER_NAME)
+        await scripts.create_user_defined_function({"id": FILTER_NAME, "body": FILTER_BODY})
 
     async def query(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Run a query over all partitions of a container.
@@ -205,9 +214,9 @@ def _reason(error: Exception) -> str:
 
 def _advice(error: Exception) -> str:
     status = getattr(error, "status_code", None)
-    if status in {401, 403}:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return "Give this identity the role 'Cosmos DB Built-in Data Contributor' on the account."
-    return "Check the extra condition (where) and its parameters." if status == 400 else ""
+    return "Check the extra condition (where) and its parameters." if status == HTTPStatus.BAD_REQUEST else ""
 
 
 async def for_all(items: Iterable[ItemT], action: Callable[[ItemT], Awaitable[None]], *, at_once: int) -> None:
