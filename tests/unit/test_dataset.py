@@ -157,11 +157,13 @@ def test_unlabelled_data_has_one_split(tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "dataset")["split"].tolist() == ["train", "train"]
 
 
-def test_classes_that_lack_photos_are_named() -> None:
-    dataset = build_dataset({"pets": [*rows(40), row("x", "cat/siamese")]}, Rules(mode="labelled", ratios=THREE))
-    split = dataset.photos[-1].split
-    assert thin_classes(dataset, THREE) == [
-        f"No photo of cat/siamese in {other}." for other in ("train", "valid", "test") if other != split
+def test_classes_and_splits_that_lack_photos_are_named() -> None:
+    found = [*rows(40), row("x", "cat/siamese", in_test_set=True)]
+    dataset = build_dataset({"pets": found}, Rules(mode="labelled", ratios=Ratios(train=1, valid=0, test=0)))
+    assert thin_classes(dataset) == [
+        "No photo of cat/siamese in train.",
+        "No photo at all in valid.",
+        "No photo of dog/poodle in test.",
     ]
 
 

@@ -171,19 +171,18 @@ def _limited(photos: Mapping[str, Photo], rules: Rules) -> list[Photo]:
     return [photos[photo_id] for photo_id in sorted(kept)]
 
 
-def thin_classes(dataset: Dataset, ratios: Ratios) -> list[str]:
-    """Tell in sentences which labels lack photos in a split that ought to have some."""
+def thin_classes(dataset: Dataset) -> list[str]:
+    """Tell in sentences which splits are empty, and which labels have no photo in a split that has others."""
     labels = sorted({photo.label for photo in dataset.photos})
-    expected = [split for split in SPLITS if getattr(ratios, split) > 0 or dataset.of(split)]
-    missing = {
-        split: [label for label in labels if label not in {photo.label for photo in dataset.of(split)}]
-        for split in expected
-    }
-    return [
-        f"No photo of {', '.join(names[:10])}{', ...' if len(names) > 10 else ''} in {split}."
-        for split, names in missing.items()
-        if names
-    ]
+    sentences = []
+    for split in SPLITS:
+        present = {photo.label for photo in dataset.of(split)}
+        missing = [label for label in labels if label not in present]
+        if not present:
+            sentences.append(f"No photo at all in {split}.")
+        elif missing:
+            sentences.append(f"No photo of {', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''} in {split}.")
+    return sentences
 
 
 def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Mapping[str, Any]) -> None:

@@ -141,7 +141,7 @@ def _tell(dataset: Dataset, rules: Rules) -> None:
     for reason, count in sorted(dataset.dropped.items()):
         print(f"dropped {count:,} photos: {reason}")
     if rules.mode == "labelled":
-        for sentence in thin_classes(dataset, rules.ratios):
+        for sentence in thin_classes(dataset):
             print(f"warning: {sentence}")
 
 
