@@ -169,6 +169,18 @@ def test_a_dead_service_is_reported_and_started_again(home: Path) -> None:
     assert again["cosmos"].pid == services["cosmos"].pid
 
 
+def test_a_busy_service_is_waited_for(home: Path) -> None:
+    services = up(home, only=["cosmos"])
+    server = psutil.Process(services["cosmos"].pid)
+    server.suspend()
+    assert states(home)["cosmos"] == "silent"
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(up, home, only=["cosmos"])
+        time.sleep(1)
+        server.resume()
+        assert again.result()["cosmos"].pid == server.pid
+
+
 OWNER = """
 import json, sys, time
 from pathlib import Path

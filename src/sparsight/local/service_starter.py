@@ -10,6 +10,8 @@ from sparsight.local.processes import Supervisor, file_lock, free_ports, last_li
 from sparsight.local.servers import SERVERS
 from sparsight.local.service_records import Service, Services, read_services, stop, write_services
 
+_BUSY = 30.0  # seconds that a running service may be silent before it is taken for stuck and started again
+
 
 class Starter:
     """Starts what is missing; its supervisor process exists only once something has to be started."""
@@ -22,7 +24,7 @@ class Starter:
         """Return the services, all healthy; if one will not start, those started here are stopped again."""
         known = read_services(self._home)
         wanted = {name: known.by_name.get(name) for name in names}
-        kept = {name: self._adopted(service) for name, service in wanted.items() if service and service.healthy}
+        kept = {name: self._adopted(service) for name, service in wanted.items() if service and _answers(service)}
         _check_fixed(kept, ports)
         missing = [name for name in wanted if name not in kept]
         for name in missing:
@@ -63,6 +65,16 @@ class Starter:
         pid, started = self._supervisor.start(command, variables, data, log)
         url = server.url(port)
         return Service(name=name, pid=pid, port=port, url=url, log=log, data=data, started=started, owner=self._owner)
+
+
+def _answers(service: Service) -> bool:
+    """Give a running service that is only busy, perhaps with another run, the time to answer."""
+    deadline = time.monotonic() + _BUSY
+    while service.runs and time.monotonic() < deadline:
+        if service.healthy:
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def _wait_healthy(services: Mapping[str, Service]) -> None:

@@ -116,6 +116,8 @@ def main() -> None:
         if mode == "stop":
             wait_until_unused(home)
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         if mode == "stop":
             stop(home)
 
