@@ -12,7 +12,7 @@ from toy_project import Project
 
 from sparsight.local.graph import Step
 from sparsight.local.records import all_runs
-from sparsight.local.runner import Room
+from sparsight.local.room import Room
 
 GOLDEN = (
     "python write.py --word 'hello' --count 3 --loud False --note 'greet the world' "

@@ -1,70 +1,22 @@
 """Runs a pipeline's steps on this machine, each as its own process, reusing what was made before."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
 
 from sparsight.data.artefact import write_text
-from sparsight.local import guard
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
 from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
+from sparsight.local.room import Room
+from sparsight.local.step_process import StepProcess, terminable
 from sparsight.local.view import View
-
-MEMORY_PER_STEP = 4 * 2**30
-
-
-@dataclass(frozen=True)
-class Room:
-    """How many steps this machine takes side by side.
-
-    Args:
-        steps: at most so many, whatever they need.
-        cores: what they keep busy together; one step always runs.
-    """
-
-    steps: int
-    cores: int
-
-    @classmethod
-    def of_this_machine(cls) -> "Room":
-        """Measure: every core, and 4 GB of the memory that is free now for each step."""
-        import psutil
-
-        return cls(max(1, psutil.virtual_memory().available // MEMORY_PER_STEP), os.cpu_count() or 1)
-
-    def takes(self, step: Step, running: Sequence[Step]) -> bool:
-        """Tell whether a step can start beside those that run."""
-        busy = sum(each.cores for each in running)
-        return not running or (len(running) < self.steps and busy + step.cores <= self.cores)
-
-
-@dataclass
-class _Process:
-    """A step that runs: its guard, and the pipe whose end tells the guard to stop."""
-
-    popen: "subprocess.Popen[bytes]"
-    pipe: IO[bytes]
-
-    def end(self) -> None:
-        """End the step's processes and wait until they are gone."""
-        self.pipe.close()
-        try:
-            self.popen.wait(guard.GRACE + 5)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
 
 
 class Runner:
@@ -96,7 +48,7 @@ class Runner:
         self.records = {
             name: StepRecord(name=name, component=pipeline.steps[name].component) for name in pipeline.order()
         }
-        self._running: dict[str, _Process] = {}
+        self._running: dict[str, StepProcess] = {}
 
     def carry_out(self, record: RunRecord, view: View) -> str:
         """Run all steps; return the run's status: done, failed or cancelled.
@@ -104,7 +56,7 @@ class Runner:
         The records on disk are right at any moment, also when this process is killed.
         """
         self.run.write(record)
-        with _terminable():
+        with terminable():
             try:
                 self._loop(view)
                 record.status = "failed" if self._failed() else "done"
@@ -209,21 +161,7 @@ class Runner:
         variables = self._variables(step)
         record.status, record.started, record.finished = "running", time.time(), 0.0
         self.run.write_step(record)
-        self._running[step.name] = self._spawn(command, step, variables)
-
-    def _spawn(self, command: str, step: Step, variables: Mapping[str, str]) -> _Process:
-        with self.run.log(step.name).open("ab") as log:
-            popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=step.code or self.run.step(step.name),
-                env=variables,
-                start_new_session=True,
-            )
-        assert popen.stdin is not None  # noqa: S101 (a pipe was asked for)
-        return _Process(popen, popen.stdin)
+        self._running[step.name] = StepProcess(command, step.code or folder, self.run.log(step.name), variables)
 
     def _variables(self, step: Step) -> dict[str, str]:
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment(step), **step.variables}
@@ -247,10 +185,9 @@ class Runner:
 
     def _collect(self, view: View) -> None:
         for name, process in list(self._running.items()):
-            code = process.popen.poll()
+            code = process.poll()
             if code is None:
                 continue
-            process.pipe.close()
             del self._running[name]
             record = self.records[name]
             record.exit_code, record.finished = code, time.time()
@@ -276,28 +213,13 @@ class Runner:
 
     def _cancel(self, view: View) -> None:
         for process in self._running.values():
-            process.pipe.close()
+            process.ask_to_end()
         for name, process in self._running.items():
             process.end()
             record = self.records[name]
             record.status, record.finished = "cancelled", time.time()
             self._finish(record, view)
         self._running.clear()
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _remove(path: Path) -> None:

@@ -76,6 +76,7 @@ class Surroundings:
         if wanted:
             from sparsight.local.services import environment, running_services
 
+            print(f"Local services for {step.name}: {', '.join(sorted(wanted))}", flush=True)
             services = self._stack.enter_context(running_services(only=sorted(wanted)))
             self._known |= environment(services)
             self._started |= wanted
