@@ -45,7 +45,10 @@ def test_what_goes_up_comes_down_and_is_written_once(settings: BlobSettings) -> 
         assert not await store.upload(path, b"first", "image/png")
         assert await store.upload(path, b"second", "image/png")
         assert await store.upload(path, b"second", "image/jpeg")
-        assert await store.download(path) == b"second"
+        assert not await store.upload(path, b"second", "image/jpeg", likely_new=True)
+        assert await store.upload(path, b"third", "image/jpeg", likely_new=True)
+        assert await store.upload(f"{path}-other", b"third", "image/jpeg", likely_new=True)
+        assert await store.download(path) == b"third"
 
     with_store(settings, use)
 

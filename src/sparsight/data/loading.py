@@ -178,7 +178,7 @@ class _Loader:
         content = await asyncio.to_thread(photo.read)
         path = f"{BLOB_CONTAINER}/{self.collection}/{photo.name}"
         media_type = MEDIA_TYPES[PurePosixPath(photo.name).suffix.lower()]
-        uploaded = await self.images.upload(path, content, media_type)
+        uploaded = await self.images.upload(path, content, media_type, likely_new=photo.id not in self.known)
         await self._document(document_of(photo, path, content).model_dump(mode="json"))
         self.summary.photos += 1
         self.summary.uploaded += uploaded
