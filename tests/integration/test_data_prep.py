@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -308,6 +309,24 @@ def test_a_store_that_is_gone_is_told_and_nothing_is_lost(
             pack_images(dataset, target, Packing(size=8), processes=1)
     pack_images(dataset, target, Packing(size=8), processes=1)
     assert len(PackedImages(target)) == 20
+
+
+def test_a_killed_helper_is_told_and_nothing_is_lost(container: str, small_shards: None, tmp_path: Path) -> None:
+    dataset, target = table(container, list(PHOTOS)), tmp_path / "images"
+
+    def kill_helper() -> None:
+        while not list((tmp_path / "images.partial" / ".work").glob("*.json")):
+            time.sleep(0.002)
+        helpers = [child for child in psutil.Process().children() if "--multiprocessing-fork" in child.cmdline()]
+        helpers[0].kill()
+
+    thread = threading.Thread(target=kill_helper)
+    thread.start()
+    with pytest.raises(SparsightError, match="ended unexpectedly"):
+        pack_images(dataset, target, Packing(size=8), concurrency=2, processes=2)
+    thread.join()
+    pack_images(dataset, target, Packing(size=8), processes=1)
+    assert len(PackedImages(target)) == COUNT
 
 
 def test_another_dataset_never_goes_on_from_what_an_interrupted_one_left(

@@ -6,6 +6,7 @@ on receiving what the other connections ask for, and spares handing every image 
 
 import asyncio
 import hashlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -104,37 +105,51 @@ class Fetchers:
             SparsightError: nothing can be read at all, or a process died.
         """
         waiting = dict.fromkeys(self._connections, 0)
-        for _ in range(self._stock):
-            for connection in self._connections:
-                _send_next(connection, jobs, waiting)
+        for connection in self._connections:
+            waiting[connection] += _send(connection, jobs, self._stock)
         while busy := [connection for connection, count in waiting.items() if count]:
             for ready in wait(busy):
                 assert isinstance(ready, Connection)  # noqa: S101 - wait() returns what it was given
-                waiting[ready] -= 1
-                outcome = _receive(ready)
-                _send_next(ready, jobs, waiting)
-                yield outcome
+                come = _receive(ready)
+                waiting[ready] += _send(ready, jobs, len(come)) - len(come)
+                yield from come
 
 
-def _send_next(connection: Connection, jobs: Iterator[Job], waiting: dict[Connection, int]) -> None:
-    job = next(jobs, None)
-    if job is not None:
-        connection.send(job)
-        waiting[connection] += 1
+def _send(connection: Connection, jobs: Iterator[Job], count: int) -> int:
+    """Send so many jobs in one message, or those that are left; returns their number."""
+    batch = list(itertools.islice(jobs, count))
+    if batch:
+        try:
+            connection.send(batch)
+        except ConnectionError as error:
+            raise _died() from error
+    return len(batch)
 
 
-def _receive(connection: Connection) -> Outcome:
+def _receive(connection: Connection) -> list[Outcome]:
+    """Take every outcome that has come by now."""
+    outcomes = [_receive_one(connection)]
+    while connection.poll():
+        outcomes.append(_receive_one(connection))
+    return outcomes
+
+
+def _receive_one(connection: Connection) -> Outcome:
     try:
         message = connection.recv()
     except (EOFError, ConnectionError) as error:
-        raise SparsightError(
-            "A process that downloads and decodes ended unexpectedly; its own messages are above, if it had any.",
-            hint="Where memory ran out, lower max_pixels or use a larger machine. What is done is kept for resuming.",
-        ) from error
+        raise _died() from error
     if isinstance(message, SparsightError):
         raise message
     assert isinstance(message, Outcome)  # noqa: S101 - our own process sent it
     return message
+
+
+def _died() -> SparsightError:
+    return SparsightError(
+        "A process that downloads and decodes ended unexpectedly; its own messages are above, if it had any.",
+        hint="Where memory ran out, lower max_pixels or use a larger machine. What is done is kept for resuming.",
+    )
 
 
 @contextmanager
@@ -168,7 +183,8 @@ async def _fetch(connection: Connection, packing: Packing, concurrency: int) -> 
 
     def take() -> None:
         try:
-            jobs.put_nowait(connection.recv())
+            for job in connection.recv():
+                jobs.put_nowait(job)
         except (EOFError, ConnectionError):
             loop.remove_reader(connection.fileno())
             if task is not None:
