@@ -24,8 +24,9 @@ def load_job_file(path: Path) -> Any:
 
             return load_job(path)
     except Exception as error:
-        refuse(str(path), _schema_problems(path, str(error)))
-        raise AssertionError from error  # pragma: no cover (refuse has raised)
+        problems = _schema_problems(path, str(error)) or [Problem(str(path), f"azure-ai-ml can't load it: {error!r}")]
+        refuse(str(path), problems)
+        raise
 
 
 @contextlib.contextmanager
