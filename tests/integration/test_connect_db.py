@@ -253,6 +253,8 @@ def test_mistakes_are_told_and_nothing_is_written(
         ({"train_ratio": 0.9}, "expected a sum of 1", "add up to 1"),
         ({"mode": "some"}, "mode is 'some'; expected one of labelled, unlabelled, all", ""),
         ({"mode": "unlabelled", "include": '["dog"]'}, "mode is 'unlabelled'", ""),
+        ({"mode": "all", "min_annotators": 2}, "min_annotators is 2, but mode is 'all'", ""),
+        ({"mode": "all", "oversampling": "balanced"}, "oversampling is 'balanced', but mode is 'all'", ""),
         ({"limit": 0}, "limit is 0; expected 1 or more", ""),
         ({"containers": " , "}, "expected names of Cosmos DB containers", ""),
     ],

@@ -53,6 +53,9 @@ class Rules:
         seed: of splits, limit and oversampling.
         limit: photos taken besides the test split; None takes all.
         oversampling: `off` or `balanced`, of the training split.
+
+    Raises:
+        SparsightError: oversampling without labels.
     """
 
     mode: Mode
@@ -64,6 +67,13 @@ class Rules:
     seed: int = 0
     limit: int | None = None
     oversampling: Oversampling = "off"
+
+    def __post_init__(self) -> None:
+        if self.mode != "labelled" and self.oversampling != "off":
+            raise SparsightError(
+                f"oversampling is {self.oversampling!r}, but mode is {self.mode!r}: there are no classes to balance.",
+                hint="Leave it out, or set mode to 'labelled'.",
+            )
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ class PhotoQuery:
                 "include, exclude and require_review speak of labels, but mode is 'unlabelled'.",
                 hint="Leave them out, or set mode to 'labelled' or 'all'.",
             )
+        if self.mode != "labelled" and self.min_annotators > 1:
+            raise SparsightError(
+                f"min_annotators is {self.min_annotators}, but mode is {self.mode!r}.",
+                hint="Leave it out, or set mode to 'labelled'.",
+            )
 
     def conditions(self) -> list[Condition]:
         """List the parts of WHERE, the cheap ones first."""
