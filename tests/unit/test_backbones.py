@@ -9,7 +9,7 @@ from sparsight.models.backbones import (
     backbone_names,
     backbone_preprocessing,
     create_backbone,
-    wants_small_image_stem,
+    describe_backbone,
 )
 from sparsight.models.folder import BackboneDescription
 
@@ -45,12 +45,22 @@ def test_narrow_backbones_are_narrow_from_the_first_layer_on():
     backbone = build("resnet10_narrow")
     assert backbone.conv1.out_channels == 32
     assert backbone.layer1[0].downsample is None
+    assert backbone.eval().forward_features(torch.rand(1, 3, 64, 64)).shape == (1, 256, 4, 4)
     assert sum(parameter.numel() for parameter in backbone.parameters()) < 1.3e6
 
 
-def test_small_image_stem_is_for_images_under_64_pixels():
-    assert wants_small_image_stem(63)
-    assert not wants_small_image_stem(64)
+@pytest.mark.parametrize(
+    ("choice", "image_size", "small"),
+    [("auto", 63, True), ("auto", 64, False), ("on", 224, True), ("off", 28, False)],
+)
+def test_small_image_stem_is_for_images_under_64_pixels_unless_told_otherwise(choice, image_size, small):
+    expected = BackboneDescription(name="resnet18", small_image_stem=small)
+    assert describe_backbone("resnet18", choice, image_size) == expected
+
+
+def test_another_word_for_the_stem_is_refused():
+    with pytest.raises(SparsightError, match="expected auto, on or off"):
+        describe_backbone("resnet18", "maybe", 32)
 
 
 def test_preprocessing_comes_from_timm():
@@ -58,7 +68,7 @@ def test_preprocessing_comes_from_timm():
     assert mean == (0.485, 0.456, 0.406)
     assert std == (0.229, 0.224, 0.225)
     assert size == 224
-    assert backbone_preprocessing("resnet10_narrow")[2] == 56
+    assert backbone_preprocessing("resnet10_narrow")[2] == 64
 
 
 @pytest.mark.parametrize("call", [build, backbone_preprocessing])

@@ -28,7 +28,7 @@ def test_no_checkpoint_is_no_error(tmp_path):
 def test_a_write_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"epoch": 1})
-    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path, CPU) == {"epoch": 1}

@@ -51,6 +51,13 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     return manifest
 
 
+def is_finished(target: Path, kind: str, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether `target` is a whole `kind` artefact made with the very same parameters."""
+    if not (target / MANIFEST).is_file():
+        return False
+    return _fingerprint(kind, read_manifest(target, kind).parameters) == _fingerprint(kind, _as_json(parameters))
+
+
 @dataclass
 class Draft:
     """An artefact being written. Fill `folder`, `counts` and `parameters`; it appears when the block ends."""
@@ -63,6 +70,12 @@ class Draft:
 def _fingerprint(kind: str, parameters: Mapping[str, Any]) -> str:
     text = json.dumps([kind, VERSIONS[kind], parameters], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest gives back for these parameters: tuples have become lists, paths strings."""
+    read: dict[str, Any] = json.loads(json.dumps(dict(parameters), default=str))
+    return read
 
 
 @contextmanager

@@ -75,12 +75,18 @@ class KnnProbe:
         precision: of matrix products.
 
     Raises:
-        SparsightError: no labelled images in one of both splits.
+        SparsightError: no labelled images in one of both splits, or images of another size.
     """
 
     def __init__(
         self, images: PackedImages, preprocessing: Preprocessing, *, precision: torch.dtype = torch.float32
     ) -> None:
+        if images.size != (preprocessing.image_size,) * 2:
+            raise SparsightError(
+                f"{images.folder} holds images of {images.size[0]} x {images.size[1]} pixels; the backbone "
+                f"is trained on {preprocessing.image_size} x {preprocessing.image_size}.",
+                hint="Prepare both with the same image_size.",
+            )
         self.images, self.preprocessing, self.precision = images, preprocessing, precision
         self.bank, self.queries = (_labelled(images, split) for split in ("train", "valid"))
         names = images.index["label"].to_numpy(str)
@@ -94,11 +100,15 @@ class KnnProbe:
 
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
         """Measure a backbone: the part of queries that the bank's vote gets right."""
-        positions = np.concatenate([self.bank, self.queries])
-        embeddings = embed(backbone, self.images, positions, self.preprocessing, precision=self.precision)
+        embeddings = embed(backbone, self.images, self.positions, self.preprocessing, precision=self.precision)
         bank, queries = embeddings[: len(self.bank)], embeddings[len(self.bank) :]
         right = knn_predict(bank, self._bank_labels, queries, k=self.neighbours) == self._query_labels
         return {"knn_accuracy": float(right.float().mean())}
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Positions of the bank and of the queries, in this order."""
+        return np.concatenate([self.bank, self.queries])
 
     @property
     def neighbours(self) -> int:

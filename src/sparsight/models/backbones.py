@@ -17,11 +17,11 @@ SMALL_IMAGE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class _Narrow:
-    """A ResNet of basic blocks that two CPU cores can train."""
+    """A ResNet of basic blocks that two CPU cores can train; without a max-pool, as it is meant for small photos."""
 
     layers: tuple[int, int, int, int]
     channels: tuple[int, int, int, int] = (32, 64, 128, 256)
-    image_size: int = 56
+    image_size: int = 64
 
 
 _OURS = {
@@ -41,6 +41,24 @@ def wants_small_image_stem(image_size: int) -> bool:
     An ordinary ResNet shrinks its input by 32, which leaves a single position of a 32-pixel image.
     """
     return image_size < SMALL_IMAGE
+
+
+def describe_backbone(name: str, small_image_stem: str, image_size: int) -> BackboneDescription:
+    """Decide on a backbone's stem.
+
+    Args:
+        name: as `create_backbone` takes it.
+        small_image_stem: `on`, `off`, or `auto`, which goes by the image size.
+        image_size: pixels a side.
+
+    Raises:
+        SparsightError: no such backbone, or another word for the stem.
+    """
+    check_name(name)
+    if small_image_stem not in {"auto", "on", "off"}:
+        raise SparsightError(f"small_image_stem is {small_image_stem!r}; expected auto, on or off.")
+    small = wants_small_image_stem(image_size) if small_image_stem == "auto" else small_image_stem == "on"
+    return BackboneDescription(name=name, small_image_stem=small)
 
 
 def backbone_preprocessing(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
@@ -104,6 +122,7 @@ def _create_narrow(shape: _Narrow) -> ResNet:
     # timm's plain stem is 64 wide whatever is asked for; the first block would have to narrow it at full resolution.
     model.add_module("conv1", _convolution(nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)))
     model.add_module("bn1", nn.BatchNorm2d(width))
+    model.add_module("maxpool", nn.Identity())
     first = BasicBlock(width, width)
     _convolution(first.conv1)
     _convolution(first.conv2)

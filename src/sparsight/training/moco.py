@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -155,6 +154,10 @@ class MoCoTrainer:
             ) from error
         print(f"Going on after epoch {len(self.history)} of {self.options.epochs}.", flush=True)
 
+    def remove_checkpoint(self, folder: Path) -> None:
+        """Clear away what only an unfinished training needs."""
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
     def _epoch(self, epoch: int, probe: Probe | None) -> EpochRecord:
         self.network.train()
         generator = epoch_generator(self.options.seed, epoch)
@@ -215,12 +218,6 @@ class MoCoTrainer:
             f"{options.warmup_epochs}, precision {str(self.precision).removeprefix('torch.')}).",
             hint=f"Lower learning_rate, for instance to {options.learning_rate / 3:.2g}, or take precision float32.",
         )
-
-
-def describe(network: MoCo, options: PretrainingOptions, augmentation: Augmentation) -> dict[str, Any]:
-    """All hyperparameters of a pre-training by name, for model.json."""
-    views = {name: value for name, value in vars(augmentation.options).items() if name not in {"mean", "std"}}
-    return {"method": "MoCo v2", **vars(options), **vars(network.options), "augmentation": views}
 
 
 def _check(options: PretrainingOptions, network: MoCo, images: int) -> None:

@@ -1,0 +1,211 @@
+"""The step train_moco: pre-trains a backbone on unlabelled images with MoCo v2, and registers it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sparsight.steps.arguments import run_step
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from sparsight.data.augment import AugmentationOptions
+    from sparsight.data.packed import PackedImages
+    from sparsight.evaluation.probes import KnnProbe
+    from sparsight.models.folder import ModelDescription, Preprocessing
+    from sparsight.models.moco import MoCoOptions
+    from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+    from sparsight.training.tracking import Tracker
+
+OptionsT = TypeVar("OptionsT", bound="DataclassInstance")
+_PLACES = {"images", "probe_images", "model", "model_name"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Inputs and outputs of the component train_moco."""
+
+    images: Path
+    model: Path
+    probe_images: Path | None = None
+    model_name: str = "moco"
+    backbone: str = "resnet18"
+    small_image_stem: str = "auto"
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 0.06
+    sgd_momentum: float = 0.9
+    weight_decay: float = 0.0005
+    warmup_epochs: int = 5
+    queue_size: int = 2048
+    temperature: float = 0.2
+    encoder_momentum: float = 0.99
+    dimension: int = 128
+    batch_norm: str = "shuffle"
+    batch_norm_groups: int = 4
+    symmetric: bool = False
+    crop_scale_min: float = 0.2
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.5
+    rotation_degrees: float = 10.0
+    quarter_turns: bool = False
+    shear: float = 0.0
+    colour_jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    greyscale: float = 0.2
+    blur: float = 0.5
+    blur_sigma_max: float = 2.0
+    probe_every: int = 5
+    precision: str = "auto"
+    seed: int = 0
+
+    def task(self) -> "MoCoOptions":
+        """Gather what makes up the contrastive task."""
+        from sparsight.models.moco import MoCoOptions
+
+        return self._gather(MoCoOptions)
+
+    def training(self) -> "PretrainingOptions":
+        """Gather how it is trained."""
+        from sparsight.training.moco import PretrainingOptions
+
+        return self._gather(PretrainingOptions)
+
+    def augmentation(self, preprocessing: "Preprocessing") -> "AugmentationOptions":
+        """Gather how views are made."""
+        from sparsight.data.augment import AugmentationOptions
+
+        return self._gather(
+            AugmentationOptions,
+            crop_scale=(self.crop_scale_min, 1.0),
+            jitter=self.colour_jitter,
+            blur_sigma=(0.1, self.blur_sigma_max),
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        )
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Everything but where data comes from and goes to."""
+        return {name: value for name, value in vars(self).items() if name not in _PLACES}
+
+    def _gather(self, options: type[OptionsT], **others: Any) -> OptionsT:
+        """Fill a class of options from the arguments of the same names, and from others."""
+        names = [field.name for field in dataclasses.fields(options) if hasattr(self, field.name)]
+        return options(**{name: getattr(self, name) for name in names}, **others)
+
+
+def main(arguments: Arguments) -> None:
+    """Train where the model isn't there yet, and register it."""
+    from sparsight.data.artefact import is_finished
+    from sparsight.data.packed import PackedImages
+    from sparsight.stores.models import register_model
+    from sparsight.training.tracking import tracked_run
+
+    images = PackedImages(arguments.images)
+    description = _describe(arguments, images)
+    parameters = {**description.hyperparameters, "images": dict(images.manifest.parameters)}
+    with tracked_run("train_moco", arguments.hyperparameters()) as tracker:
+        if not is_finished(arguments.model, "model", parameters):
+            _train(arguments, images, description, parameters, tracker)
+        tags = {"sparsight.kind": "backbone", "sparsight.backbone": arguments.backbone}
+        reference = register_model(arguments.model, arguments.model_name, run_id=tracker.run_id, tags=tags)
+        print(f"Registered {reference}", flush=True)
+
+
+def _describe(arguments: Arguments, images: "PackedImages") -> "ModelDescription":
+    from sparsight.models.backbones import backbone_preprocessing, describe_backbone
+    from sparsight.models.folder import ModelDescription, Preprocessing
+
+    backbone = describe_backbone(arguments.backbone, arguments.small_image_stem, images.size[0])
+    mean, std, _ = backbone_preprocessing(arguments.backbone)
+    return ModelDescription(
+        kind="backbone",
+        backbone=backbone,
+        preprocessing=Preprocessing(
+            image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=mean, std=std
+        ),
+        hyperparameters={"method": "MoCo v2", **arguments.hyperparameters()},
+    )
+
+
+def _train(
+    arguments: Arguments,
+    images: "PackedImages",
+    description: "ModelDescription",
+    parameters: dict[str, Any],
+    tracker: "Tracker",
+) -> None:
+    import torch
+
+    from sparsight.data.artefact import new_artefact
+    from sparsight.data.augment import Augmentation
+    from sparsight.data.packed import PackedImages
+    from sparsight.evaluation.probes import KnnProbe
+    from sparsight.models.backbones import create_backbone
+    from sparsight.models.folder import write_model
+    from sparsight.models.moco import MoCo
+    from sparsight.models.precision import best_device, resolve_precision
+    from sparsight.models.pyfunc import save_pyfunc
+    from sparsight.training.labelled import distinct
+    from sparsight.training.moco import EpochRecord, MoCoTrainer
+
+    device = best_device()
+    precision = resolve_precision(arguments.precision, device)
+    probe_images = PackedImages(arguments.probe_images) if arguments.probe_images else None
+    probe = KnnProbe(probe_images, description.preprocessing, precision=precision) if probe_images else None
+    torch.manual_seed(arguments.seed)
+    network = MoCo(create_backbone(description.backbone), arguments.task())
+    positions, _ = distinct(images, images.positions("train"))
+    augmentation = Augmentation(arguments.augmentation(description.preprocessing))
+    trainer = MoCoTrainer(
+        network, images, positions, augmentation, arguments.training(), device=device, precision=precision
+    )
+    print(f"Pre-training {arguments.backbone} on {len(positions):,} images, {device}, {precision}", flush=True)
+
+    def report(record: EpochRecord) -> None:
+        tracker.metrics(record.metrics(), step=record.epoch)
+
+    untrained = probe(network.backbone) if probe else {}
+    with new_artefact(arguments.model, "model", parameters, resume=True) as draft:
+        trainer.fit(draft.folder, probe=probe, report=report)
+        write_model(draft.folder, description, network.backbone.state_dict())
+        final = _report(draft.folder / "report", trainer, description, probe, untrained)
+        tracker.metrics({f"final_{name}": value for name, value in final.items()})
+        save_pyfunc(draft.folder, description)
+        trainer.remove_checkpoint(draft.folder)
+        draft.counts.update(images=len(positions), epochs=arguments.epochs)
+    tracker.folder(arguments.model / "report", "report")
+
+
+def _report(
+    folder: Path,
+    trainer: "MoCoTrainer",
+    description: "ModelDescription",
+    probe: "KnnProbe | None",
+    untrained: dict[str, float],
+) -> dict[str, float]:
+    from sparsight.evaluation.embedding_map import sample
+    from sparsight.evaluation.pretraining_report import Pretraining, write_pretraining_report
+    from sparsight.evaluation.probes import embed
+
+    images = probe.images if probe else trainer.images
+    positions = probe.positions if probe else trainer.positions
+    drawn = positions[sample(len(positions))]
+    result = Pretraining(
+        hyperparameters=description.hyperparameters,
+        images=len(trainer.positions),
+        history=[{"epoch": record.epoch, **record.metrics()} for record in trainer.history],
+        knn_untrained=untrained.get("knn_accuracy"),
+        knn_majority=probe.majority if probe else None,
+        embeddings=embed(trainer.network.backbone, images, drawn, description.preprocessing).numpy(),
+        labels=images.index["label"].to_numpy(str)[drawn].tolist(),
+    )
+    return write_pretraining_report(folder, result)
+
+
+if __name__ == "__main__":
+    run_step(Arguments, main)

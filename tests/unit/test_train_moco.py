@@ -1,0 +1,221 @@
+"""Pre-training: it learns, goes on after a kill as if nothing had been, and says what is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sparsight.data.augment import Augmentation, AugmentationOptions
+from sparsight.data.packed import PackedImages
+from sparsight.errors import SparsightError
+from sparsight.evaluation.probes import KnnProbe
+from sparsight.models.backbones import create_backbone
+from sparsight.models.classifier import load_backbone
+from sparsight.models.folder import BackboneDescription, Preprocessing
+from sparsight.models.moco import MoCo, MoCoOptions
+from sparsight.steps.train_moco import Arguments, main
+from sparsight.training.moco import CHECKPOINT, MoCoTrainer, PretrainingOptions
+from tests.packed_images import write_packed_images
+
+CPU = torch.device("cpu")
+VIEWS = AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, rotation_degrees=15, greyscale=0, hue=0, blur=0)
+PREPROCESSING = Preprocessing(image_size=16, resize="fit", mean=VIEWS.mean, std=VIEWS.std)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Handwritten digits of 16 pixels a side: 700 in train, 300 in valid."""
+    content = load_digits()
+    pixels = (content.images[:1000] * 15.9).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+    images = np.repeat(pixels[..., None], 3, axis=3)
+    labels = [str(label) for label in content.target[:1000]]
+    splits = ["train"] * 700 + ["valid"] * 300
+    return write_packed_images(tmp_path_factory.mktemp("digits") / "images", images, labels, splits, shards=2)
+
+
+def trainer(folder, *, precision=torch.float32, count=None, task=None, **options):
+    torch.manual_seed(0)
+    images = PackedImages(folder)
+    backbone = create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False))
+    chosen = PretrainingOptions(**{"epochs": 3, "batch_size": 64, "warmup_epochs": 1, **options})
+    return MoCoTrainer(
+        MoCo(backbone, MoCoOptions(**{"queue_size": 512, **(task or {})})),
+        images,
+        images.positions("train")[:count],
+        Augmentation(VIEWS),
+        chosen,
+        device=CPU,
+        precision=precision,
+    )
+
+
+def ignore(record):
+    pass
+
+
+def test_pre_training_makes_neighbours_of_alike_images(digits, tmp_path):
+    training = trainer(digits, epochs=6, probe_every=2)
+    probe = KnnProbe(training.images, PREPROCESSING)
+    untrained = probe(training.network.backbone)["knn_accuracy"]
+    records = []
+    training.fit(tmp_path, probe=probe, report=records.append)
+    trained = records[-1].probe["knn_accuracy"]
+    assert trained > untrained + 0.05
+    assert trained > 0.75
+    assert [record.epoch for record in records if record.probe] == [2, 4, 6]
+    assert records[-1].spread > 0.2
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_resumed_training_ends_with_the_same_bits(digits, tmp_path, precision):
+    whole = trainer(digits, count=200, precision=precision)
+    (tmp_path / "whole").mkdir()
+    whole.fit(tmp_path / "whole", report=ignore)
+
+    def interrupt(record):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(digits, count=200, precision=precision).fit(tmp_path / "cut", report=interrupt)
+    resumed, records = trainer(digits, count=200, precision=precision), []
+    resumed.fit(tmp_path / "cut", report=records.append)
+    assert [record.epoch for record in records] == [1, 2, 3]
+    assert resumed.history == whole.history
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_a_probe_changes_nothing_of_the_training(digits, tmp_path):
+    plain, probed = trainer(digits, count=200, epochs=1), trainer(digits, count=200, epochs=1)
+    for number, (training, probe) in enumerate([(plain, None), (probed, KnnProbe(probed.images, PREPROCESSING))]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        training.fit(folder, probe=probe, report=ignore)
+    assert torch.equal(plain.network.queue, probed.network.queue)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 701}, "700 images to train on, fewer than one batch of 701"),
+        ({"batch_size": 600}, "600 keys; the queue of 512"),
+        ({"batch_size": 300, "task": {"symmetric": True}}, "600 keys; the queue of 512"),
+        ({"batch_size": 6}, "less than 2 images for each of 4"),
+        ({"epochs": 0}, "epochs is 0; expected 1 or more"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_training(digits, wrong, message):
+    with pytest.raises(SparsightError, match=message):
+        trainer(digits, **wrong)
+
+
+def test_divergence_is_told_and_keeps_the_last_good_checkpoint(digits, tmp_path):
+    with pytest.raises(SparsightError, match=r"diverged.*learning_rate 1e\+30.*\n.*Lower learning_rate"):
+        trainer(digits, learning_rate=1e30).fit(tmp_path, report=ignore)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_of_another_network_is_refused(digits, tmp_path):
+    training = trainer(digits)
+    training.save(tmp_path / CHECKPOINT)
+    with pytest.raises(SparsightError, match="belongs to another network"):
+        trainer(digits, task={"dimension": 32}).restore(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_on_a_gpu(digits, tmp_path):
+    training = trainer(digits, epochs=2)
+    training.device = torch.device("cuda")
+    training.network.cuda()
+    training.fit(tmp_path, report=ignore)
+    assert training.history[-1].loss < 6.5
+
+
+# The step
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    """An MLflow store in a file, for the step in this process and in others."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("mlflow")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.chdir(folder)
+        yield
+
+
+def arguments(digits, model, **others):
+    return Arguments(
+        images=digits,
+        probe_images=digits,
+        model=model,
+        backbone="resnet10_narrow",
+        small_image_stem="off",
+        epochs=4,
+        batch_size=64,
+        queue_size=256,
+        **others,
+    )
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run_and_kill_in_the_second_epoch(chosen):
+    """Start the step as a process, kill it with signal 9 soon after its first checkpoint, and give its exit status."""
+    flags = [text for name, value in vars(chosen).items() for text in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "sparsight.steps.train_moco", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoint = chosen.model.with_name(f"{chosen.model.name}.partial") / CHECKPOINT
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert checkpoint.exists(), errors.decode()
+    return process.returncode
+
+
+def test_killed_and_run_again_the_step_makes_the_very_same_model(digits, tmp_path, tracking, capsys):
+    chosen = arguments(digits, tmp_path / "cut")
+    assert run_and_kill_in_the_second_epoch(chosen) == -signal.SIGKILL
+    assert not chosen.model.exists()
+    main(chosen)
+    assert "Going on after epoch" in capsys.readouterr().out
+    main(arguments(digits, tmp_path / "whole"))
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"cut", "whole"}
+    _check_model(tmp_path / "whole")
+
+
+def _check_model(folder):
+    backbone, description = load_backbone(folder)
+    assert description.kind == "backbone"
+    assert description.preprocessing.image_size == 16
+    assert description.hyperparameters["temperature"] == 0.2
+    assert description.hyperparameters["epochs"] == 4
+    assert backbone(torch.rand(1, 3, 16, 16)).shape == (1, 256)
+    assert not any(name.startswith("fc") for name in backbone.state_dict())
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    assert set(metrics["final"]) == {"loss", "spread", "knn_accuracy", "knn_untrained", "knn_majority"}
+    assert len(metrics["history"]) == 4
+    assert (folder / "report" / "index.html").stat().st_size > 50_000
+    assert not (folder / CHECKPOINT).exists()
+
+
+def test_a_finished_model_that_could_not_be_registered_is_only_registered(digits, tmp_path, tracking, monkeypatch):
+    chosen = arguments(digits, tmp_path / "model", model_name="wrong name!")
+    with pytest.raises(SparsightError, match="can't be a model's name"):
+        main(chosen)
+    before = (chosen.model / "weights.safetensors").stat().st_mtime_ns
+    main(arguments(digits, tmp_path / "model", model_name="right-name"))
+    assert (chosen.model / "weights.safetensors").stat().st_mtime_ns == before
