@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sparsight.local.services import Services, environment, running_services
 
@@ -19,6 +20,10 @@ from sparsight.local.services import Services, environment, running_services
 for _name in [name for name in os.environ if name.lstrip("_").startswith(("MLFLOW_", "SPARSIGHT_", "AZUREML_"))]:
     del os.environ[_name]
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("sparsight", deadline=None)
+settings.load_profile("sparsight")
 
 
 @pytest.fixture(scope="session", autouse=True)
