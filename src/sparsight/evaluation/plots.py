@@ -73,8 +73,9 @@ def _matrix(
     for row in range(count):
         for column in range(count):
             colour = "white" if shade[row, column] > 55 else INK if text[row, column] else "#98a2b3"
-            shown = f"{text[row, column]}" if text[row, column] or count <= 12 else "·"
-            axes.text(column, row, shown, ha="center", va="center", color=colour, fontsize=size)
+            if count > 12 and not text[row, column]:
+                continue
+            axes.text(column, row, f"{text[row, column]}", ha="center", va="center", color=colour, fontsize=size)
     names = [shorten(label) for label in classes]
     axes.set_xticks(range(count), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)

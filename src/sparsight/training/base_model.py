@@ -3,12 +3,13 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from sparsight.errors import SparsightError
-from sparsight.models.backbones import backbone_preprocessing, create_backbone, wants_small_image_stem
+from sparsight.models.backbones import backbone_preprocessing, create_backbone, describe_backbone
 from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription
 from sparsight.stores.models import fetch_model, is_reference
@@ -27,6 +28,7 @@ class BaseModel:
         std: what to divide that by.
         origin: where the weights are from, for people.
         image_size: what it was trained on, in pixels; None where it hasn't been.
+        hyperparameters: what it was trained with, where that is known.
     """
 
     backbone: nn.Module
@@ -35,9 +37,24 @@ class BaseModel:
     std: Channels
     origin: str
     image_size: int | None
+    hyperparameters: dict[str, Any]
+
+    def notes(self, image_size: int) -> list[str]:
+        """What a reader of the results should know when images of this size go through it."""
+        if self.image_size in (None, image_size):
+            return []
+        return [f"The backbone was trained on {self.image_size}-pixel images and sees {image_size}-pixel ones here."]
 
 
-def open_base_model(base_model: str, folder: Path | None, *, backbone: str, image_size: int, seed: int) -> BaseModel:
+def open_base_model(
+    base_model: str,
+    folder: Path | None,
+    *,
+    backbone: str,
+    image_size: int,
+    small_image_stem: str = "auto",
+    seed: int = 0,
+) -> BaseModel:
     """Open what a classifier stands on. Of a model artefact only the (query) backbone is loaded.
 
     Args:
@@ -45,7 +62,8 @@ def open_base_model(base_model: str, folder: Path | None, *, backbone: str, imag
             a model folder.
         folder: a model folder from an earlier step; takes the place of `base_model`.
         backbone: the network to build for `none` and `imagenet`.
-        image_size: of the images to classify; decides the stem for `none`.
+        image_size: of the images to classify.
+        small_image_stem: of the network for `none`: `on`, `off`, or `auto`, which goes by the image size.
         seed: of the random weights.
 
     Raises:
@@ -57,11 +75,14 @@ def open_base_model(base_model: str, folder: Path | None, *, backbone: str, imag
                 f"Both base_model ({base_model!r}) and base_model_folder ({folder}) are given; expected one of them.",
                 hint="Leave base_model at 'none' to use the folder.",
             )
-        return _from_folder(folder, str(folder))
+        return _from_folder(folder, "model folder")
+    if base_model == "imagenet":
+        small_image_stem = "off"
     if base_model in {"none", "imagenet"}:
-        return _from_nothing(backbone, image_size, seed, pretrained=base_model == "imagenet")
+        description = describe_backbone(backbone, small_image_stem, image_size)
+        return _from_nothing(description, seed, pretrained=base_model == "imagenet")
     if Path(base_model).is_dir():
-        return _from_folder(Path(base_model), base_model)
+        return _from_folder(Path(base_model), "model folder")
     if is_reference(base_model):
         with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
             return _from_folder(fetch_model(base_model, Path(place) / "model"), base_model)
@@ -81,13 +102,12 @@ def _from_folder(folder: Path, origin: str) -> BaseModel:
         std=preprocessing.std,
         origin=origin,
         image_size=preprocessing.image_size,
+        hyperparameters=description.hyperparameters,
     )
 
 
-def _from_nothing(name: str, image_size: int, seed: int, *, pretrained: bool) -> BaseModel:
-    mean, std, trained_size = backbone_preprocessing(name)
-    small = wants_small_image_stem(image_size) and not pretrained
-    description = BackboneDescription(name=name, small_image_stem=small)
+def _from_nothing(description: BackboneDescription, seed: int, *, pretrained: bool) -> BaseModel:
+    mean, std, trained_size = backbone_preprocessing(description.name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = create_backbone(description, pretrained=pretrained)
@@ -98,4 +118,5 @@ def _from_nothing(name: str, image_size: int, seed: int, *, pretrained: bool) ->
         std=std,
         origin="ImageNet weights" if pretrained else "random weights",
         image_size=trained_size if pretrained else None,
+        hyperparameters={},
     )

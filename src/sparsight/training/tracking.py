@@ -2,13 +2,44 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
 
 METRICS_PER_REQUEST = 1000
 """As many as MLflow takes at once."""
+SECONDS_BETWEEN_REQUESTS = 2.0
+
+
+class History:
+    """Numbers of steps that are shorter than a request to the server: kept, and sent together every other second."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._waiting: list[Metric] = []
+        self._sent = time.monotonic()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add the numbers of one step."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(name, float(value), now, step) for name, value in values.items()]
+        if time.monotonic() - self._sent >= SECONDS_BETWEEN_REQUESTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is waiting."""
+        import mlflow
+
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), METRICS_PER_REQUEST):
+            mlflow.MlflowClient().log_batch(self.run_id, metrics=waiting[start : start + METRICS_PER_REQUEST])
+        self._sent = time.monotonic()
 
 
 class Tracker:
@@ -23,19 +54,14 @@ class Tracker:
 
         mlflow.log_metrics({name: float(value) for name, value in values.items()}, step=step)
 
-    def history(self, records: Sequence[Mapping[str, float]], *, first_step: int) -> None:
-        """Log numbers of consecutive steps in few requests: an epoch on embeddings is shorter than a request."""
-        import mlflow
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, float(value), now, first_step + offset)
-            for offset, record in enumerate(records)
-            for name, value in record.items()
-        ]
-        for start in range(0, len(metrics), METRICS_PER_REQUEST):
-            mlflow.MlflowClient().log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
+    @contextmanager
+    def history(self) -> Iterator["History"]:
+        """Open a history of short steps; what it still holds is sent when the block ends, also by an error."""
+        history = History(self.run_id)
+        try:
+            yield history
+        finally:
+            history.flush()
 
     def folder(self, folder: Path, name: str) -> None:
         """Log a folder's files as artefacts under `name`."""

@@ -1,0 +1,223 @@
+"""The step train_classifier: trains a classifier on the labelled images, reports on the test split, registers it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsight.steps.arguments import run_step
+
+if TYPE_CHECKING:
+    from sparsight.evaluation.report import ClassifierReport
+    from sparsight.models.folder import ModelDescription
+    from sparsight.training.base_model import BaseModel
+    from sparsight.training.classifier import ClassifierOptions, Trained
+    from sparsight.training.labelled import LabelledSplits
+    from sparsight.training.tracking import Tracker
+
+PLACES = ("images", "model", "base_model_folder", "model_name")
+"""Arguments that say where things are, not how the model was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Inputs and outputs of the component train_classifier."""
+
+    images: Path
+    model: Path
+    base_model: str = "none"
+    base_model_folder: Path | None = None
+    backbone: str = "resnet18"
+    small_image_stem: str = "auto"
+    model_name: str = "classifier"
+    freeze_backbone: bool = True
+    backbone_learning_rate_ratio: float = 0.1
+    hidden: int = 256
+    dropout: float = 0.5
+    optimizer: str = "adamw"
+    learning_rate: float = 0.002
+    weight_decay: float = 0.01
+    epochs: int = 200
+    batch_size: int = 32
+    balance: str = "none"
+    patience: int = 40
+    augmentation_passes: int = 8
+    crop_scale_min: float = 0.6
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotation_degrees: float = 10.0
+    quarter_turns: bool = False
+    colour_jitter: float = 0.8
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.05
+    precision: str = "auto"
+    seed: int = 0
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Everything that makes a difference to the weights, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in PLACES}
+
+
+def main(arguments: Arguments) -> None:
+    """Train where the model isn't there yet, and register it."""
+    from sparsight.data.artefact import is_finished
+    from sparsight.data.packed import PackedImages
+    from sparsight.stores.models import register_model
+    from sparsight.training.base_model import open_base_model
+    from sparsight.training.labelled import LabelledSplits
+    from sparsight.training.tracking import tracked_run
+
+    splits = LabelledSplits.of(PackedImages(arguments.images))
+    base = open_base_model(
+        arguments.base_model,
+        arguments.base_model_folder,
+        backbone=arguments.backbone,
+        image_size=splits.images.size[0],
+        small_image_stem=arguments.small_image_stem,
+        seed=arguments.seed,
+    )
+    description = _describe(arguments, splits, base)
+    parameters = {**description.hyperparameters, "images": dict(splits.images.manifest.parameters)}
+    with tracked_run("train_classifier", _flat(arguments)) as tracker:
+        if not is_finished(arguments.model, "model", parameters):
+            _train(arguments, splits, base, description, parameters, tracker)
+        _track(tracker, arguments.model / "report")
+        tags = {"sparsight.kind": "classifier", "sparsight.backbone": description.backbone.name}
+        reference = register_model(arguments.model, arguments.model_name, run_id=tracker.run_id, tags=tags)
+        print(f"Registered {reference}", flush=True)
+
+
+def _train(
+    arguments: Arguments,
+    splits: "LabelledSplits",
+    base: "BaseModel",
+    description: "ModelDescription",
+    parameters: dict[str, Any],
+    tracker: "Tracker",
+) -> None:
+    from sparsight.data.artefact import new_artefact
+    from sparsight.evaluation.report import write_classifier_report
+    from sparsight.models.folder import write_model
+    from sparsight.models.precision import best_device, resolve_precision
+    from sparsight.models.pyfunc import save_pyfunc
+    from sparsight.training.classifier import ClassifierTrainer
+
+    device = best_device()
+    precision = resolve_precision(arguments.precision, device)
+    options = _options(arguments, base)
+    trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision)
+    lead = _lead(arguments, splits, base)
+    print(f"{lead} On {device}, {precision}.", flush=True)
+    for note in (*splits.notes, *base.notes(splits.images.size[0])):
+        print(f"note: {note}", flush=True)
+    with tracker.history() as history:
+        trained = trainer.train(lambda epoch: history.add(epoch.number, epoch.metrics()))
+    with new_artefact(arguments.model, "model", parameters) as draft:
+        write_model(draft.folder, description, trained.classifier.state_dict())
+        report = _report(splits, base, trained, options, description, lead)
+        metrics = write_classifier_report(draft.folder / "report", report)
+        save_pyfunc(draft.folder, description)
+        draft.counts.update(train=len(splits.train), test=len(splits.test), epochs=len(trained.epochs))
+    print(
+        f"Test: macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f} ({metrics.images} images)", flush=True
+    )
+
+
+def _describe(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> "ModelDescription":
+    from sparsight.models.folder import HeadDescription, ModelDescription, Preprocessing
+
+    images = splits.images
+    return ModelDescription(
+        kind="classifier",
+        backbone=base.description,
+        head=HeadDescription(hidden=arguments.hidden, dropout=arguments.dropout),
+        classes=splits.classes,
+        preprocessing=Preprocessing(
+            image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=base.mean, std=base.std
+        ),
+        hyperparameters={**arguments.hyperparameters(), "base": {"origin": base.origin, **base.hyperparameters}},
+    )
+
+
+def _options(arguments: Arguments, base: "BaseModel") -> "ClassifierOptions":
+    from sparsight.data.augment import AugmentationOptions
+    from sparsight.training.classifier import ClassifierOptions
+
+    augmentation = AugmentationOptions(
+        crop_scale=(arguments.crop_scale_min, 1.0),
+        horizontal_flip=arguments.horizontal_flip,
+        vertical_flip=arguments.vertical_flip,
+        rotation_degrees=arguments.rotation_degrees,
+        quarter_turns=arguments.quarter_turns,
+        jitter=arguments.colour_jitter,
+        brightness=arguments.brightness,
+        contrast=arguments.contrast,
+        saturation=arguments.saturation,
+        hue=arguments.hue,
+        greyscale=0.0,
+        blur=0.0,
+        mean=base.mean,
+        std=base.std,
+    )
+    same = {field.name for field in dataclasses.fields(ClassifierOptions)} - {"augmentation"}
+    return ClassifierOptions(**{name: getattr(arguments, name) for name in same}, augmentation=augmentation)
+
+
+def _report(
+    splits: "LabelledSplits",
+    base: "BaseModel",
+    trained: "Trained",
+    options: "ClassifierOptions",
+    description: "ModelDescription",
+    lead: str,
+) -> "ClassifierReport":
+    import numpy as np
+
+    from sparsight.evaluation.metrics import Predictions
+    from sparsight.evaluation.report import ClassifierReport
+    from sparsight.training.classifier import predict
+
+    chances = predict(trained.classifier, splits.images, splits.test, options.augmentation)
+    predictions = Predictions(
+        ids=splits.images.index["id"].to_numpy(object)[splits.test].tolist(),
+        truth=splits.labels[splits.test].tolist(),
+        predicted=np.array(splits.classes, object)[chances.argmax(axis=1)].tolist(),
+        scores=chances.max(axis=1),
+    )
+    return ClassifierReport(
+        classes=splits.classes,
+        predictions=predictions,
+        pixels=lambda places: splits.images.gather(splits.test[places]),
+        epochs=[epoch.metrics() for epoch in trained.epochs],
+        best_epoch=trained.best.number,
+        lead=lead,
+        notes=(*splits.notes, *base.notes(splits.images.size[0])),
+        parameters=description.hyperparameters,
+    )
+
+
+def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> str:
+    way = "frozen" if arguments.freeze_backbone else "trained with it"
+    return (
+        f"A head for {len(splits.classes)} classes on {base.description.name} with {base.origin}, {way}: "
+        f"{len(splits.train):,} training, {len(splits.valid):,} validation and {len(splits.test):,} test images."
+    )
+
+
+def _track(tracker: "Tracker", report: Path) -> None:
+    from sparsight.evaluation.metrics import METRICS, read_metrics
+
+    metrics = read_metrics(report / METRICS)
+    names = ("accuracy", "macro_f1", "weighted_f1", "calibration_error")
+    tracker.metrics({f"test_{name}": getattr(metrics, name) for name in names})
+    tracker.folder(report, "report")
+
+
+def _flat(arguments: Arguments) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(arguments).items() if value is not None}
+
+
+if __name__ == "__main__":
+    run_step(Arguments, main)

@@ -1,0 +1,121 @@
+"""The step train_classifier, whole: what it writes, what MLflow gets, and what it says when it can't."""
+
+import dataclasses
+import json
+import uuid
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from packed_images import write_packed_images
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from sparsight.data.artefact import read_manifest
+from sparsight.errors import SparsightError
+from sparsight.evaluation.metrics import read_metrics, read_predictions
+from sparsight.local.services import Services
+from sparsight.models.classifier import load_classifier
+from sparsight.models.pyfunc import PyfuncModel
+from sparsight.steps.train_classifier import Arguments, main
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data, target = load_digits(n_class=3, return_X_y=True)
+    pixels = np.kron(data[:200].reshape(-1, 8, 8) * (255 / 16), np.ones((2, 2))).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("digits") / "images"
+    splits = ["train"] * 60 + ["valid"] * 40 + ["test"] * 100
+    return write_packed_images(
+        folder, np.repeat(pixels[..., None], 3, axis=3), [f"digit/{number}" for number in target[:200]], splits
+    )
+
+
+@pytest.fixture(autouse=True)
+def name(service_environment: Services, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name of this test's own for experiment and model."""
+    name = f"digits-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    return name
+
+
+def arguments(images: Path, model: Path, name: str, **changes: object) -> Arguments:
+    quick = Arguments(
+        images=images,
+        model=model,
+        model_name=name,
+        backbone="resnet10_narrow",
+        epochs=15,
+        augmentation_passes=1,
+        horizontal_flip=0,
+    )
+    return dataclasses.replace(quick, **changes)
+
+
+def test_a_model_with_its_report_is_written_tracked_and_registered(images: Path, tmp_path: Path, name: str) -> None:
+    main(arguments(images, tmp_path / "model", name))
+
+    manifest = read_manifest(tmp_path / "model", "model")
+    assert manifest.counts["test"] == 100
+    assert str(tmp_path) not in json.dumps(manifest.parameters)
+    metrics = read_metrics(tmp_path / "model" / "report" / "metrics.json")
+    assert metrics.macro_f1 > 0.6
+    assert len(read_predictions(tmp_path / "model" / "report" / "predictions.csv").ids) == 100
+
+    version = mlflow.MlflowClient().get_model_version(name, "1")
+    run = mlflow.get_run(version.run_id)
+    assert run.data.metrics["test_macro_f1"] == pytest.approx(metrics.macro_f1)
+    assert run.data.params["epochs"] == "15"
+    losses = mlflow.MlflowClient().get_metric_history(version.run_id, "train_loss")
+    assert [metric.step for metric in losses] == list(range(1, manifest.counts["epochs"] + 1))
+    logged = {entry.path for entry in mlflow.MlflowClient().list_artifacts(version.run_id, "report")}
+    assert {"report/index.html", "report/confusion_matrix.png", "report/gallery.png"} <= logged
+
+    test = sorted((images / "images-00000.npy").parent.glob("*.npy"))[0]
+    pixels = np.load(test)[100:110]
+    encoded = [_png(each, tmp_path) for each in pixels]
+    answer = PyfuncModel(tmp_path / "model" / "mlflow_model").predict(pd.DataFrame({"image": encoded}))
+    told = read_predictions(tmp_path / "model" / "report" / "predictions.csv")
+    assert answer["label"].tolist() == list(told.predicted)[:10]
+
+
+def _png(pixels: np.ndarray, folder: Path) -> bytes:
+    Image.fromarray(pixels).save(folder / "one.png")
+    return (folder / "one.png").read_bytes()
+
+
+def test_the_same_arguments_give_the_same_folder_and_a_base_model_is_used(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    for folder in ("one", "two"):
+        main(arguments(images, tmp_path / folder, name, epochs=3))
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    different = [
+        str(file) for file in files if (tmp_path / "one" / file).read_bytes() != (tmp_path / "two" / file).read_bytes()
+    ]
+    assert different == []
+
+    main(arguments(images, tmp_path / "three", name, base_model_folder=tmp_path / "one", epochs=2))
+    main(arguments(images, tmp_path / "four", name, base_model=f"{name}@latest", epochs=2, freeze_backbone=False))
+    one, three, four = (load_classifier(tmp_path / folder)[0].state_dict() for folder in ("one", "three", "four"))
+    assert one["backbone.conv1.weight"].equal(three["backbone.conv1.weight"])
+    assert not one["backbone.conv1.weight"].equal(four["backbone.conv1.weight"])
+
+
+def test_a_finished_model_is_registered_without_training_again(
+    images: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments(images, tmp_path / "model", name, epochs=2))
+    capsys.readouterr()
+    main(arguments(images, tmp_path / "model", name, epochs=2))
+    told = capsys.readouterr().out
+    assert f"Registered {name}/2" in told
+    assert "Training" not in told
+
+
+def test_a_wrong_base_model_is_told_before_anything_is_written(images: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SparsightError, match="no model named 'photos-of-nobody'"):
+        main(arguments(images, tmp_path / "model", name, base_model="photos-of-nobody@latest"))
+    assert not list(tmp_path.glob("model*"))
