@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sparsight.data import packing_plan
 from sparsight.data.fetching import Packing
 from sparsight.data.packed import shard_name
+from sparsight.data.packing import pack_images
 from sparsight.data.packing_plan import Plan
 from sparsight.data.shards import close_up, commit_shard, create_shard, read_record, write_row
 from sparsight.errors import SparsightError
@@ -116,6 +117,13 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, int | str]) -> None:
     with pytest.raises(SparsightError, match="expected"):
         Packing(**{"size": 8, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"max_failures": -0.1}, {"max_failures": 1.5}])
+def test_shares_and_numbers_out_of_bounds_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(SparsightError, match="expected 1 or more, and a share from 0 to 1"):
+        pack_images(dataset(["a"]), tmp_path / "images", Packing(size=2), **wrong)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 def test_closing_up_twice_changes_nothing(tmp_path: Path) -> None:

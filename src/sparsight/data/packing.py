@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from sparsight.data.artefact import new_artefact, write_text
-from sparsight.data.fetching import Packing, cores, fetchers
+from sparsight.data.fetching import CORES_PER_PROCESS, Packing, cores, fetchers
 from sparsight.data.packing_plan import Plan
 from sparsight.errors import SparsightError
 from sparsight.progress import Progress
@@ -41,18 +41,23 @@ def pack_images(
         packing: what becomes of each image.
         max_failures: share of the images that may fail, 0 to 1.
         concurrency: downloads under way at once.
-        processes: processes that download and decode; by default one per core.
+        processes: processes that download and decode on the cores at hand; by default one for every four cores.
 
     Raises:
         SparsightError: too many images failed, or the store can't be read.
     """
+    if concurrency < 1 or not 0 <= max_failures <= 1:
+        raise SparsightError(
+            f"concurrency is {concurrency} and max_failures {max_failures:g};"
+            " expected 1 or more, and a share from 0 to 1."
+        )
     fingerprint = hashlib.sha256(dataset.to_csv(index=False).encode()).hexdigest()
     parameters = {**dataclasses.asdict(packing), "dataset_sha256": fingerprint}
     with new_artefact(target, "images", parameters, resume=True) as draft:
         plan = Plan(dataset, draft.folder, packing)
         if not plan.index_path.exists():
             if not plan.finishing_path.exists():
-                _fetch(plan, concurrency, processes or cores())
+                _fetch(plan, concurrency, processes or -(-cores() // CORES_PER_PROCESS))
                 _check(plan, max_failures)
                 plan.finishing_path.touch()
             plan.close_up()

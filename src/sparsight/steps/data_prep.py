@@ -28,7 +28,7 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.packing import pack_images
 
     packing = Packing(
-        size=arguments.image_size or _size_for(arguments.backbone),
+        size=_size_for(arguments.backbone) if arguments.image_size is None else arguments.image_size,
         resize=arguments.resize,
         max_pixels=arguments.max_pixels,
         max_bytes=arguments.max_bytes,

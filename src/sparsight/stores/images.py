@@ -113,7 +113,12 @@ class ImageStore:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._service = await stack.enter_async_context(blob_service(self.settings))
+            try:
+                self._service = await stack.enter_async_context(blob_service(self.settings))
+            except ValueError as error:
+                raise SparsightError(
+                    f"No way to open {self.endpoint}: {error}", hint="For an emulator, set SPARSIGHT_BLOB_KEY."
+                ) from error
             self._credential = None if self.settings.key else await credential(stack)
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
