@@ -11,6 +11,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.2989, 0.587, 0.114)
 _CROP_TRIES = 10
+_CACHED = 2**16
+"""Pixels that a CPU works on at once, so that all steps find them in its cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +95,65 @@ class Augmentation:
         Returns:
             float32, N x 3 x H x W, channels last in memory, normalised.
         """
-        options, device = self.options, images.device
-        height, width = images.shape[1:3]
-        maps = affine_maps(options, len(images), height, width, generator).to(device)
-        batch = warp(images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format), maps)
+        count, height, width = images.shape[:3]
+        drawn = _draw(self.options, count, height, width, generator)
+        size = max(1, _CACHED // (height * width)) if images.device.type == "cpu" else count
+        views = torch.empty((count, 3, height, width), device=images.device, memory_format=torch.channels_last)
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            views[part] = self._augment(images[part], drawn.part(part, images.device))
+        return views
+
+    def _augment(self, images: Tensor, drawn: "_Drawn") -> Tensor:
+        batch = warp(images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format), drawn.maps)
         batch.mul_(1 / 255)
-        _jitter(batch, options, generator)
-        _turn_grey(batch, options.greyscale, generator)
-        _blur_some(batch, options, generator)
-        scale, shift = _scale_and_shift(options.mean, options.std, device)
-        batch.mul_(scale.view(3, 1, 1)).add_(shift.view(3, 1, 1))
-        return batch.contiguous(memory_format=torch.channels_last)
+        for number in drawn.order:
+            _JITTERS[number](batch, drawn.jitter[:, number].view(-1, 1, 1, 1))
+        if len(drawn.grey):
+            batch[drawn.grey] = _grey(batch[drawn.grey]).expand(-1, 3, -1, -1)
+        if len(drawn.blurred):
+            batch[drawn.blurred] = gaussian_blur(batch[drawn.blurred], drawn.sigma)
+        scale, shift = _scale_and_shift(self.options.mean, self.options.std, batch.device)
+        return batch.mul_(scale.view(3, 1, 1)).add_(shift.view(3, 1, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """The random parameters of a batch."""
+
+    maps: Tensor
+    """N x 2 x 3."""
+    order: list[int]
+    """Places in `_JITTERS` of the operations to do."""
+    jitter: Tensor
+    """N x 4: their strengths, neutral for images left alone."""
+    grey: Tensor
+    """Places of the images to turn grey."""
+    blurred: Tensor
+    """Places of the images to blur."""
+    sigma: Tensor
+    """One for each of these."""
+
+    def part(self, images: slice, device: torch.device) -> "_Drawn":
+        """The parameters of some images, on a device."""
+        blurred = (self.blurred >= images.start) & (self.blurred < images.stop)
+        grey = (self.grey >= images.start) & (self.grey < images.stop)
+        return _Drawn(
+            maps=self.maps[images].to(device),
+            order=self.order,
+            jitter=self.jitter[images].to(device),
+            grey=(self.grey[grey] - images.start).to(device),
+            blurred=(self.blurred[blurred] - images.start).to(device),
+            sigma=self.sigma[blurred].to(device),
+        )
+
+
+def _draw(options: AugmentationOptions, count: int, height: int, width: int, generator: Generator) -> _Drawn:
+    maps = affine_maps(options, count, height, width, generator)
+    order, jitter = _draw_jitter(options, count, generator)
+    sigma = _uniform((count,), *options.blur_sigma, generator)
+    grey, blurred = _chosen(count, options.greyscale, generator), _chosen(count, options.blur, generator)
+    return _Drawn(maps=maps, order=order, jitter=jitter, grey=grey, blurred=blurred, sigma=sigma[blurred])
 
 
 def affine_maps(options: AugmentationOptions, count: int, height: int, width: int, generator: Generator) -> Tensor:
@@ -155,23 +205,14 @@ def _angles(options: AugmentationOptions, count: int, generator: Generator) -> T
     return angle + quarters * (math.pi / 2) if options.quarter_turns else angle
 
 
-def _jitter(batch: Tensor, options: AugmentationOptions, generator: Generator) -> None:
-    count = len(batch)
-    chosen = torch.rand(count, generator=generator) < options.jitter
-    drawn = {
-        adjust_brightness: _factors(count, options.brightness, generator),
-        adjust_contrast: _factors(count, options.contrast, generator),
-        adjust_saturation: _factors(count, options.saturation, generator),
-        adjust_hue: _uniform((count,), -options.hue, options.hue, generator),
-    }
+def _draw_jitter(options: AugmentationOptions, count: int, generator: Generator) -> tuple[list[int], Tensor]:
     strengths = (options.brightness, options.contrast, options.saturation, options.hue)
-    neutral = (1.0, 1.0, 1.0, 0.0)
-    operations = list(drawn.items())
-    for number in torch.randperm(4, generator=generator).tolist():
-        operation, values = operations[number]
-        if strengths[number] > 0 and options.jitter > 0:
-            values = torch.where(chosen, values, torch.tensor(neutral[number]))
-            operation(batch, values.to(batch.device).view(-1, 1, 1, 1))
+    columns = [_uniform((count,), max(0.0, 1 - strength), 1 + strength, generator) for strength in strengths[:3]]
+    columns.append(_uniform((count,), -options.hue, options.hue, generator))
+    chosen = torch.rand(count, 1, generator=generator) < options.jitter
+    values = torch.where(chosen, torch.stack(columns, dim=1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    order = torch.randperm(4, generator=generator).tolist()
+    return [number for number in order if strengths[number] > 0 and options.jitter > 0], values
 
 
 def adjust_brightness(batch: Tensor, factor: Tensor) -> None:
@@ -216,18 +257,7 @@ def _hue(red: Tensor, green: Tensor, blue: Tensor, chroma: Tensor) -> Tensor:
     return torch.where(red == chroma, (green - blue).mul_(scale), hue)
 
 
-def _turn_grey(batch: Tensor, probability: float, generator: Generator) -> None:
-    chosen = _chosen(len(batch), probability, generator).to(batch.device)
-    if len(chosen):
-        batch[chosen] = _grey(batch[chosen]).expand(-1, 3, -1, -1)
-
-
-def _blur_some(batch: Tensor, options: AugmentationOptions, generator: Generator) -> None:
-    sigma = _uniform((len(batch),), *options.blur_sigma, generator)
-    chosen = _chosen(len(batch), options.blur, generator)
-    if len(chosen):
-        index = chosen.to(batch.device)
-        batch[index] = gaussian_blur(batch[index], sigma[chosen].to(batch.device))
+_JITTERS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
 def gaussian_blur(batch: Tensor, sigma: Tensor) -> Tensor:
@@ -261,10 +291,6 @@ def _grey(batch: Tensor) -> Tensor:
 
 def _chosen(count: int, probability: float, generator: Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < probability).nonzero().squeeze(1)
-
-
-def _factors(count: int, strength: float, generator: Generator) -> Tensor:
-    return _uniform((count,), max(0.0, 1 - strength), 1 + strength, generator)
 
 
 def _signs(count: int, probability: float, generator: Generator) -> Tensor:

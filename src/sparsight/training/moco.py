@@ -167,7 +167,7 @@ class MoCoTrainer:
         total, keys, rate, mean = torch.zeros((), device=self.device), torch.empty(0), 0.0, math.nan
         for number, pixels in enumerate(fetch_batches(self.images, batches, self.device)):
             rate = self._set_learning_rate(epoch * len(batches) + number)
-            loss, keys = self._step(pixels, generator)
+            loss, keys = self.step(pixels, generator)
             total += loss
             if number % _STEPS_BETWEEN_CHECKS == 0 or number + 1 == len(batches):
                 mean = self._mean_loss(total, number + 1, epoch)
@@ -181,7 +181,8 @@ class MoCoTrainer:
         progress.finish(", ".join(f"{name} {value:.3g}" for name, value in record.metrics().items()))
         return record
 
-    def _step(self, pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def step(self, pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Train on one batch, uint8 N x H x W x 3 on the device; gives the loss and the keys."""
         first, second = self.augmentation(pixels, generator), self.augmentation(pixels, generator)
         with mixed(self.device, self.precision):
             loss, keys = self.network(first, second, generator)
