@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -61,6 +62,8 @@ def run_step(
 
     A `SparsightError` is told on standard error and ends with status 2, an interrupt with 130.
     """
+    # Threads that spin while they wait make torch many times slower wherever another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = arguments_type(**vars(parser_for(arguments_type).parse_args(argv)))
     try:
         main(arguments)
