@@ -1,0 +1,259 @@
+"""Compares classifiers tested on the same images: a table, plots, a page, and how sure a difference is."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsight.data.artefact import read_manifest, write_text
+from sparsight.errors import SparsightError
+from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, read_metrics, read_predictions
+from sparsight.evaluation.page import write_page
+from sparsight.evaluation.plots import plot_comparison
+
+TABLE, NUMBERS, SUMMARY, CHART = "comparison.csv", "comparison.json", "summary.txt", "comparison.png"
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SCORES = {"macro_f1": "Macro F1", "accuracy": "Accuracy", "weighted_f1": "Weighted F1"}
+_CHUNK = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model of a comparison: its test metrics and predictions, and the parameters that made it."""
+
+    metrics: Metrics
+    predictions: Predictions
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What one model has over another in test macro F1, and the interval that a paired bootstrap puts it in."""
+
+    model: str
+    over: str
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    def sentence(self) -> str:
+        """Tell it to a person."""
+        text = (
+            f"{self.model} over {self.over}: {self.gain:+.3f} macro F1 "
+            f"({CONFIDENCE:.0%} interval {self.low:+.3f} to {self.high:+.3f})"
+        )
+        return text if self.is_settled else f"{text}; not settled: the interval holds 0"
+
+
+def read_entry(folder: Path) -> Entry:
+    """Read what a model folder's report says.
+
+    Raises:
+        SparsightError: not a model artefact, or one without a classifier's report.
+    """
+    manifest = read_manifest(folder, "model")
+    if not (folder / "report" / PREDICTIONS).is_file():
+        raise SparsightError(
+            f"{folder} holds no report/{PREDICTIONS}; expected a model made by train_classifier.",
+        )
+    return Entry(
+        metrics=read_metrics(folder / "report" / METRICS),
+        predictions=read_predictions(folder / "report" / PREDICTIONS),
+        parameters=manifest.parameters,
+    )
+
+
+def check_comparable(entries: Mapping[str, Entry]) -> None:
+    """Refuse models that were tested on different images, or on the same ones under different labels."""
+    first, *others = entries
+    for name in others:
+        one, other = entries[first].metrics, entries[name].metrics
+        if one.images_digest != other.images_digest:
+            raise SparsightError(
+                f"{name} was tested on other images or labels ({other.images}) than {first} ({one.images}); "
+                "their scores can't be compared.",
+                hint="Train them on the same images folder.",
+            )
+
+
+def bootstrap_gain(
+    truth: Sequence[str], ours: Sequence[str], theirs: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference in macro F1 of two models on the same images, and its 95 % interval.
+
+    A paired bootstrap (Efron and Tibshirani 1993, percentile interval): images are drawn with replacement, and both
+    models are measured on each draw. A class that a draw leaves out doesn't count in that draw's mean.
+
+    Args:
+        truth: N labels.
+        ours: N predicted labels of one model.
+        theirs: N predicted labels of the other.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The difference, and the lower and upper end of the interval.
+    """
+    labels, codes = np.unique(np.concatenate([truth, ours, theirs]).astype(str), return_inverse=True)
+    true, one, other = codes.reshape(3, len(truth))
+    tables = [_indicators(true, predicted, len(labels)) for predicted in (one, other)]
+
+    def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _macro_f1(weights, *tables[0]) - _macro_f1(weights, *tables[1])
+
+    generator, share = np.random.default_rng(seed), np.full(len(truth), 1 / len(truth))
+    draws = [
+        difference(generator.multinomial(len(truth), share, size=min(_CHUNK, resamples - start)).astype(float))
+        for start in range(0, resamples, _CHUNK)
+    ]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(np.concatenate(draws), [tail, 100 - tail])
+    return float(difference(np.ones((1, len(truth))))[0]), float(low), float(high)
+
+
+def _indicators(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Three N x C tables of 0 and 1: the class is hit, is true, is predicted."""
+    one_hot = np.eye(classes)
+    return one_hot[truth] * (truth == predicted)[:, None], one_hot[truth], one_hot[predicted]
+
+
+def _macro_f1(
+    weights: NDArray[np.float64],
+    hit: NDArray[np.float64],
+    true: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Macro F1 under each row of weights, B x N: float, B."""
+    support = weights @ true
+    f1 = 2 * (weights @ hit) / np.maximum(support + weights @ predicted, 1)
+    present = support > 0
+    mean: NDArray[np.float64] = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return mean
+
+
+def gains(entries: Mapping[str, Entry], baselines: Sequence[str]) -> list[Gain]:
+    """Measure every other model against each baseline that is there."""
+    return [
+        _gain(model, baseline, entries)
+        for baseline in baselines
+        for model in entries
+        if baseline in entries and model not in baselines
+    ]
+
+
+def _gain(model: str, over: str, entries: Mapping[str, Entry]) -> Gain:
+    ours, theirs = (entries[name].predictions.to_frame().sort_values(["id", "label"]) for name in (model, over))
+    gain, low, high = bootstrap_gain(ours["label"].tolist(), ours["predicted"].tolist(), theirs["predicted"].tolist())
+    return Gain(model=model, over=over, gain=gain, low=low, high=high)
+
+
+def write_comparison(folder: Path, entries: Mapping[str, Entry], baselines: Sequence[str]) -> str:
+    """Write comparison.json, comparison.csv, comparison.png, index.html and summary.txt.
+
+    Args:
+        folder: where to; it is there.
+        entries: the models by name, in the order to show them in.
+        baselines: names that the others are measured against, where they are there.
+
+    Returns:
+        The content of summary.txt.
+
+    Raises:
+        SparsightError: the models weren't tested on the same images.
+    """
+    check_comparable(entries)
+    found = gains(entries, baselines)
+    plot_comparison(
+        folder / CHART,
+        {name: {title: _score(e, key) for key, title in SCORES.items()} for name, e in entries.items()},
+        {name: {label: each.f1 for label, each in _tested(e.metrics).items()} for name, e in entries.items()},
+    )
+    write_text(folder / NUMBERS, _numbers(entries, found))
+    write_text(folder / TABLE, _table(entries))
+    summary = _summary(entries, found)
+    write_text(folder / SUMMARY, summary)
+    write_page(
+        folder,
+        "comparison.html",
+        {"chart": folder / CHART},
+        title="Comparison",
+        entries=entries,
+        tested={name: _tested(entry.metrics) for name, entry in entries.items()},
+        scores=SCORES,
+        gains=found,
+        best={key: max(_score(entry, key) for entry in entries.values()) for key in SCORES},
+        count=next(iter(entries.values())).metrics.images,
+        differing=_differing(entries),
+    )
+    return summary
+
+
+def _score(entry: Entry, key: str) -> float:
+    return float(getattr(entry.metrics, key))
+
+
+def _tested(metrics: Metrics) -> dict[str, Any]:
+    """The classes that occur in the test images, which all models of a comparison share."""
+    return {label: each for label, each in sorted(metrics.classes.items()) if each.support}
+
+
+def _numbers(entries: Mapping[str, Entry], found: Sequence[Gain]) -> str:
+    content = {
+        "models": {
+            name: {**entry.metrics.model_dump(), "parameters": dict(entry.parameters)}
+            for name, entry in entries.items()
+        },
+        "gains": [{**asdict(gain), "confidence": CONFIDENCE, "resamples": RESAMPLES} for gain in found],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _table(entries: Mapping[str, Entry]) -> str:
+    labels = list(_tested(next(iter(entries.values())).metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", *SCORES, "calibration_error", *(f"f1 of {label}" for label in labels)])
+    for name, entry in entries.items():
+        overall = [_score(entry, key) for key in (*SCORES, "calibration_error")]
+        each = [entry.metrics.classes[label].f1 for label in labels]
+        writer.writerow([name, *(f"{value:.6f}" for value in (*overall, *each))])
+    return text.getvalue()
+
+
+def _summary(entries: Mapping[str, Entry], found: Sequence[Gain]) -> str:
+    metrics = next(iter(entries.values())).metrics
+    width = max(len(name) for name in entries)
+    lines = [f"The same {metrics.images:,} test images, {len(_tested(metrics))} classes", ""]
+    lines.append(f"{'':{width}}  " + "  ".join(f"{title:>11}" for title in SCORES.values()))
+    for name, entry in entries.items():
+        values = "  ".join(f"{_score(entry, key):11.3f}" for key in SCORES)
+        lines.append(f"{name:{width}}  {values}")
+    lines += ["", *(gain.sentence() for gain in found)]
+    return "\n".join(lines) + "\n"
+
+
+def _differing(entries: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Parameters that aren't the same in all models: name -> value in each."""
+    names = sorted({name for entry in entries.values() for name in entry.parameters})
+    values = {name: [_told(entry.parameters.get(name)) for entry in entries.values()] for name in names}
+    return {name: each for name, each in values.items() if len(set(each)) > 1}
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {each}" for name, each in value.items())
+    return "" if value is None else str(value)
