@@ -21,7 +21,15 @@ from sparsight.errors import SparsightError
 from sparsight.models.classifier import Classifier, Head
 from sparsight.models.folder import HeadDescription
 from sparsight.training.base_model import open_base_model
-from sparsight.training.classifier import ClassifierOptions, ClassifierTrainer, Epoch, Trained, macro_f1, predict
+from sparsight.training.classifier import (
+    ClassifierOptions,
+    ClassifierTrainer,
+    Epoch,
+    Trained,
+    macro_f1,
+    measured_batch_norm,
+    predict,
+)
 from sparsight.training.labelled import LabelledSplits, class_weights, distinct, epoch_order
 
 CPU = torch.device("cpu")
@@ -270,6 +278,23 @@ def test_a_base_model_is_opened_from_a_folder_or_refused(tmp_path: Path) -> None
     one, other = (open_base_model("none", None, backbone="resnet10_narrow", image_size=32, seed=3) for _ in range(2))
     assert torch.equal(one.backbone.state_dict()["conv1.weight"], other.backbone.state_dict()["conv1.weight"])
     assert one.description.small_image_stem
+
+
+def test_random_frozen_features_get_batch_norm_statistics_and_trained_ones_keep_theirs(digits: LabelledSplits) -> None:
+    backbone = Small()
+    weight, statistics = backbone[0].weight.clone(), backbone[1].running_mean
+    assert not measured_batch_norm(backbone)
+    train(digits, backbone, epochs=1)
+    assert measured_batch_norm(backbone)
+    assert torch.equal(backbone[0].weight, weight)
+    before = statistics.clone()
+    train(digits, backbone, epochs=1)
+    assert torch.equal(statistics, before)
+
+
+def test_imagenet_weights_of_our_own_network_are_refused() -> None:
+    with pytest.raises(SparsightError, match="no ImageNet weights"):
+        open_base_model("imagenet", None, backbone="resnet10_narrow", image_size=64)
 
 
 def test_states_are_named_by_part() -> None:

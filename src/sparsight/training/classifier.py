@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
 from sparsight.data.packed import PackedImages
@@ -81,7 +82,9 @@ class ClassifierTrainer:
 
     A frozen backbone sees each training image once as it is and `augmentation_passes` times augmented; every epoch
     then draws one of these embeddings for each image, so that an epoch costs the head alone. The head is trained on
-    standardised embeddings and takes the standardisation into its first layer at the end.
+    standardised embeddings and takes the standardisation into its first layer at the end. A frozen backbone with random
+    weights first gets its batch norm's statistics from the training images: without, random features are worse than
+    they need to be, and a gain over them would flatter.
 
     Args:
         backbone: with `num_features`; it is moved to the device and, unless frozen, changed.
@@ -120,6 +123,8 @@ class ClassifierTrainer:
     def _on_embeddings(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
         self.backbone.eval().requires_grad_(False)
         kept, place = distinct(self.splits.images, self.splits.train)
+        if not measured_batch_norm(self.backbone):
+            update_bn(self._batches_of(kept), self.backbone)
         views = self._views(kept)
         std, mean = torch.std_mean(views.flatten(0, 1), dim=0)
         std = std + 1e-3
@@ -180,6 +185,10 @@ class ClassifierTrainer:
     ) -> Tensor:
         return apply(network, self.splits.images, positions, view or self._plain, self.device, self.precision)
 
+    def _batches_of(self, positions: NDArray[np.int64]) -> Iterator[Tensor]:
+        batches = np.array_split(positions, -(-len(positions) // EMBEDDING_BATCH))
+        return (self._plain(pixels) for pixels in fetch_batches(self.splits.images, batches, self.device))
+
     def _plain(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.options.augmentation.mean, self.options.augmentation.std)
 
@@ -225,6 +234,12 @@ class ClassifierTrainer:
             valid_accuracy=(predicted == truth).float().mean().item(),
             valid_macro_f1=macro_f1(truth.numpy(), predicted.numpy()),
         )
+
+
+def measured_batch_norm(network: nn.Module) -> bool:
+    """Whether some batch norm of the network holds statistics other than those it was built with, or there is none."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return not layers or any(bool(layer.running_mean.any()) for layer in layers if layer.running_mean is not None)
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
