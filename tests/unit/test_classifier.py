@@ -21,15 +21,9 @@ from sparsight.errors import SparsightError
 from sparsight.models.classifier import Classifier, Head
 from sparsight.models.folder import HeadDescription
 from sparsight.training.base_model import open_base_model
-from sparsight.training.classifier import (
-    ClassifierOptions,
-    ClassifierTrainer,
-    Epoch,
-    Trained,
-    macro_f1,
-    measured_batch_norm,
-    predict,
-)
+from sparsight.training.classifier import ClassifierOptions, ClassifierTrainer, Trained, predict
+from sparsight.training.fitting import Epoch, macro_f1
+from sparsight.training.inference import measured_batch_norm
 from sparsight.training.labelled import LabelledSplits, class_weights, distinct, epoch_order
 
 CPU = torch.device("cpu")

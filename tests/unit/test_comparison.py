@@ -12,7 +12,8 @@ from sklearn.metrics import f1_score
 
 from sparsight.data.artefact import new_artefact
 from sparsight.errors import SparsightError
-from sparsight.evaluation.comparison import Gain, bootstrap_gain, read_entry, write_comparison
+from sparsight.evaluation.bootstrap import bootstrap_gain
+from sparsight.evaluation.comparison import Gain, read_entry, write_comparison
 from sparsight.evaluation.metrics import Predictions, evaluate
 
 CLASSES = ("cat", "dog")

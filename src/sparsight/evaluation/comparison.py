@@ -8,20 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sparsight.data.artefact import read_manifest, write_text
 from sparsight.errors import SparsightError
+from sparsight.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_gain
 from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, read_metrics, read_predictions
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import plot_comparison
 
 TABLE, NUMBERS, SUMMARY, CHART = "comparison.csv", "comparison.json", "summary.txt", "comparison.png"
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 SCORES = {"macro_f1": "Macro F1", "accuracy": "Accuracy", "weighted_f1": "Weighted F1"}
-_CHUNK = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,63 +81,6 @@ def check_comparable(entries: Mapping[str, Entry]) -> None:
                 "their scores can't be compared.",
                 hint="Train them on the same images folder.",
             )
-
-
-def bootstrap_gain(
-    truth: Sequence[str], ours: Sequence[str], theirs: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float, float]:
-    """Difference in macro F1 of two models on the same images, and its 95 % interval.
-
-    A paired bootstrap (Efron and Tibshirani 1993, percentile interval): images are drawn with replacement, and both
-    models are measured on each draw. A class that a draw leaves out doesn't count in that draw's mean.
-
-    Args:
-        truth: N labels.
-        ours: N predicted labels of one model.
-        theirs: N predicted labels of the other.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        The difference, and the lower and upper end of the interval.
-    """
-    labels, codes = np.unique(np.concatenate([truth, ours, theirs]).astype(str), return_inverse=True)
-    true, one, other = codes.reshape(3, len(truth))
-    tables = [_indicators(true, predicted, len(labels)) for predicted in (one, other)]
-
-    def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _macro_f1(weights, *tables[0]) - _macro_f1(weights, *tables[1])
-
-    generator, share = np.random.default_rng(seed), np.full(len(truth), 1 / len(truth))
-    draws = [
-        difference(generator.multinomial(len(truth), share, size=min(_CHUNK, resamples - start)).astype(float))
-        for start in range(0, resamples, _CHUNK)
-    ]
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(draws), [tail, 100 - tail])
-    return float(difference(np.ones((1, len(truth))))[0]), float(low), float(high)
-
-
-def _indicators(
-    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Three N x C tables of 0 and 1: the class is hit, is true, is predicted."""
-    one_hot = np.eye(classes)
-    return one_hot[truth] * (truth == predicted)[:, None], one_hot[truth], one_hot[predicted]
-
-
-def _macro_f1(
-    weights: NDArray[np.float64],
-    hit: NDArray[np.float64],
-    true: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Macro F1 under each row of weights, B x N: float, B."""
-    support = weights @ true
-    f1 = 2 * (weights @ hit) / np.maximum(support + weights @ predicted, 1)
-    present = support > 0
-    mean: NDArray[np.float64] = (f1 * present).sum(axis=1) / present.sum(axis=1)
-    return mean
 
 
 def gains(entries: Mapping[str, Entry], baselines: Sequence[str]) -> list[Gain]:

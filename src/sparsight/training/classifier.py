@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,15 +16,11 @@ from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
 from sparsight.data.packed import PackedImages
 from sparsight.models.classifier import Classifier, Head
 from sparsight.models.folder import HeadDescription
-from sparsight.models.precision import mixed
 from sparsight.progress import Progress
+from sparsight.training.fitting import Epoch, Steps, macro_f1, make_optimizer, one_thread
+from sparsight.training.inference import EMBEDDING_BATCH, apply, measured_batch_norm
 from sparsight.training.labelled import UNKNOWN, Balance, LabelledSplits, class_weights, distinct, epoch_order
 from sparsight.training.loop import epoch_generator, fetch_batches
-from sparsight.training.schedules import cosine_with_warmup
-
-EMBEDDING_BATCH = 256
-WARMUP = 0.05
-"""Part of all steps spent on raising the learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +41,6 @@ class ClassifierOptions:
     augmentation_passes: int = 8
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one epoch came to; losses are cross-entropies, scores 0 to 1. Epochs are numbered from 1."""
-
-    number: int
-    train_loss: float
-    valid_loss: float
-    valid_accuracy: float
-    valid_macro_f1: float
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers by name, as they are tracked."""
-        names = ("train_loss", "valid_loss", "valid_accuracy", "valid_macro_f1")
-        return {name: getattr(self, name) for name in names}
-
-    def better_than(self, other: "Epoch | None") -> bool:
-        """Whether this epoch is the one to keep: by macro F1, among equals by loss."""
-        return other is None or (self.valid_macro_f1, -self.valid_loss) > (other.valid_macro_f1, -other.valid_loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +113,7 @@ class ClassifierTrainer:
                 yield views[which, torch.from_numpy(place[part])], self._targets_of(part)
 
         head = classifier.head
-        with _one_thread():
+        with one_thread():
             result = self._fit(head, batches, lambda: functional.log_softmax(head(valid), dim=1), on_epoch)
         head.absorb_standardisation(mean, std)
         return result
@@ -199,7 +174,7 @@ class ClassifierTrainer:
         validate: Callable[[], Tensor],
         on_epoch: Callable[[Epoch], None],
     ) -> tuple[list[Epoch], Epoch]:
-        steps = _Steps(network, self, len(self._parts(torch.Generator())))
+        steps = self._steps(network)
         epochs: list[Epoch] = []
         best: Epoch | None = None
         kept: dict[str, Tensor] = {}
@@ -221,6 +196,26 @@ class ClassifierTrainer:
         network.load_state_dict(kept)
         return epochs, best
 
+    def _steps(self, network: nn.Module) -> Steps:
+        options, weights = self.options, None
+        if options.balance == "class_weights":
+            weights = torch.from_numpy(class_weights(self.targets, len(self.splits.classes))).to(self.device)
+        optimizer = make_optimizer(
+            network,
+            options.optimizer,
+            learning_rate=options.learning_rate,
+            backbone_ratio=options.backbone_learning_rate_ratio,
+            decay=options.weight_decay,
+        )
+        return Steps(
+            network,
+            optimizer,
+            total=options.epochs * len(self._parts(torch.Generator())),
+            weights=weights,
+            device=self.device,
+            precision=self.precision,
+        )
+
     @torch.inference_mode()
     def _judge(self, number: int, train_loss: float, validate: Callable[[], Tensor]) -> Epoch:
         chances = validate().cpu()
@@ -234,104 +229,6 @@ class ClassifierTrainer:
             valid_accuracy=(predicted == truth).float().mean().item(),
             valid_macro_f1=macro_f1(truth.numpy(), predicted.numpy()),
         )
-
-
-def measured_batch_norm(network: nn.Module) -> bool:
-    """Whether some batch norm of the network holds statistics other than those it was built with, or there is none."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    return not layers or any(bool(layer.running_mean.any()) for layer in layers if layer.running_mean is not None)
-
-
-def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """Mean F1 over the classes that occur in the truth, each at least -1 (scikit-learn takes 60 times as long)."""
-    size = int(max(truth.max(), predicted.max())) + 2
-    hits = np.bincount(truth[truth == predicted] + 1, minlength=size)
-    support, named = np.bincount(truth + 1, minlength=size), np.bincount(predicted + 1, minlength=size)
-    return float((2 * hits / np.maximum(support + named, 1))[support > 0].mean())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let one thread do work too small to share: waking the others takes several times as long as the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _Steps:
-    """Single steps of the optimiser: loss, backward pass, learning rate."""
-
-    def __init__(self, network: nn.Module, trainer: ClassifierTrainer, steps_per_epoch: int) -> None:
-        self.network, self.trainer = network, trainer
-        self.optimizer = _optimizer(network, trainer.options)
-        self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=trainer.precision == torch.float16)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.done, self.total = 0, trainer.options.epochs * steps_per_epoch
-        self.weights: Tensor | None = None
-        if trainer.options.balance == "class_weights":
-            weights = class_weights(trainer.targets, len(trainer.splits.classes))
-            self.weights = torch.from_numpy(weights).to(trainer.device)
-
-    def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        factor = cosine_with_warmup(self.done, self.total, round(WARMUP * self.total))
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        with mixed(self.trainer.device, self.trainer.precision):
-            logits = self.network(inputs)
-        loss = functional.cross_entropy(logits.float(), targets, weight=self.weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.done += 1
-        return loss.detach()
-
-
-def _optimizer(network: nn.Module, options: ClassifierOptions) -> torch.optim.Optimizer:
-    """Make the optimiser; a backbone's learning rate is a part of the head's."""
-    groups = [{"params": [*network.parameters()], "lr": options.learning_rate}]
-    if isinstance(network, Classifier):
-        slower = options.learning_rate * options.backbone_learning_rate_ratio
-        groups = [
-            {"params": [*network.head.parameters()], "lr": options.learning_rate},
-            {"params": [*network.backbone.parameters()], "lr": slower},
-        ]
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-
-
-@torch.no_grad()
-def apply(
-    network: nn.Module,
-    images: PackedImages,
-    positions: NDArray[np.int64],
-    view: Callable[[Tensor], Tensor],
-    device: torch.device,
-    precision: torch.dtype = torch.float32,
-) -> Tensor:
-    """Run a network over packed images, without gradients.
-
-    Args:
-        network: in the mode it shall run in.
-        images: the pixels.
-        positions: which ones.
-        view: uint8 N x H x W x 3 to float N x 3 x H x W.
-        device: where the network is.
-        precision: of matrix products.
-
-    Returns:
-        float32, N x outputs, on the device.
-    """
-    batches = [positions[start : start + EMBEDDING_BATCH] for start in range(0, len(positions), EMBEDDING_BATCH)]
-    outputs = []
-    for pixels in fetch_batches(images, batches, device):
-        with mixed(device, precision):
-            outputs.append(network(view(pixels)).float())
-    return torch.cat(outputs)
 
 
 def predict(
