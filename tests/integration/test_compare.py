@@ -26,13 +26,13 @@ def model(folder: Path, truth: list[str], predicted: list[str]) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def experiment(service_environment: Services, monkeypatch: pytest.MonkeyPatch) -> str:
+def run_name(service_environment: Services, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"compare-{uuid.uuid4().hex[:8]}"
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    monkeypatch.setenv("SPARSIGHT_RUN", name)
     return name
 
 
-def test_models_are_compared_and_tracked(tmp_path: Path, experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_compared_and_tracked(tmp_path: Path, run_name: str, capsys: pytest.CaptureFixture[str]) -> None:
     truth = ["a", "b"] * 10
     main(
         Arguments(
@@ -46,7 +46,9 @@ def test_models_are_compared_and_tracked(tmp_path: Path, experiment: str, capsys
     told = capsys.readouterr().out
     assert (tmp_path / "comparison" / "summary.txt").read_text() in told
     assert "pretrained over random_features: +0.667" in told
-    (run,) = mlflow.search_runs(experiment_names=[experiment], output_format="list")
+    (run,) = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.`sparsight.run` = '{run_name}'", output_format="list"
+    )
     assert run.data.metrics["pretrained_test_macro_f1"] == 1
     assert run.info.status == "FINISHED"
 

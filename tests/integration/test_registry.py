@@ -18,8 +18,11 @@ pytestmark = [pytest.mark.usefixtures("service_environment")]
 
 
 @pytest.fixture
-def name() -> str:
-    return f"photos-{uuid.uuid4().hex[:8]}"
+def name(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name of this test's own for experiment and model."""
+    name = f"photos-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    return name
 
 
 def backbone_folder(folder: Path, seed: int = 0) -> Path:
@@ -39,7 +42,6 @@ def backbone_folder(folder: Path, seed: int = 0) -> Path:
 
 
 def publish(folder: Path, name: str) -> str:
-    mlflow.set_experiment(f"registry-{name}")
     with mlflow.start_run() as run:
         return register_model(folder, name, run_id=run.info.run_id, tags={"dataset": "elpv"})
 
@@ -105,7 +107,6 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, name: str, mo
 
 
 def test_a_model_that_is_not_ours_is_refused(tmp_path: Path, name: str) -> None:
-    mlflow.set_experiment(f"registry-{name}")
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
