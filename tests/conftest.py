@@ -20,6 +20,8 @@ from sparsight.local.services import Services, environment, running_services
 for _name in [name for name in os.environ if name.lstrip("_").startswith(("MLFLOW_", "SPARSIGHT_", "AZUREML_"))]:
     del os.environ[_name]
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+# Networks this small gain nothing from a second thread, and lose a lot where a server of ours wants the other core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("sparsight", deadline=None)
