@@ -146,3 +146,12 @@ def test_no_record_names_a_secret(project, monkeypatch):
     for file in project.latest().path.rglob("*.json"):
         assert "s3cr3t-k3y" not in file.read_text()
         json.loads(file.read_text())
+
+
+def test_a_step_that_names_a_model_by_an_alias_always_runs(project):
+    for word in ("cells@latest", "cells/3"):
+        project("run", "two", "--set", f"word={word}")
+        project("run", "two", "--set", f"word={word}")
+        statuses = project.statuses()
+        assert statuses["hello"] == ("reused" if word == "cells/3" else "done")
+        assert statuses["world"] == "reused"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -17,6 +18,9 @@ from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.room import Room
 from sparsight.local.step_process import StepProcess, terminable
 from sparsight.local.view import View
+
+
+_ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
 
 
 class Runner:
@@ -126,7 +130,14 @@ class Runner:
             return Found(self.run.id, own)
         if not step.deterministic:
             return "runs every time: is_deterministic is false"
+        if moving := self._moving(step):
+            return f"runs every time: {moving} may name another model by now"
         return self.cache.find(record.key, self.pipeline.name, step.name, record.parts)
+
+    def _moving(self, step: Step) -> str | None:
+        """Find an input that names a registered model by an alias, such as `name@latest`."""
+        values = {name: self._input(step, name) for name in step.ports if step.ports[name].type == "string"}
+        return next((f"{name} {value}" for name, value in values.items() if _ALIAS.fullmatch(str(value))), None)
 
     def _link(self, step: Step, record: StepRecord) -> None:
         """Make a reused step's outputs reachable under this run's folder too."""

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 import warnings
 from pathlib import Path
@@ -33,6 +34,8 @@ MLFLOW_MODEL = "mlflow_model"
 COLUMN = "image"
 BATCH = 64
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "timm", "torch", "torchvision")
+CODE = ("data", "models", "stores")
+"""Packages that travel with a model: what this module imports, and what those do."""
 CREATED = "1970-01-01 00:00:00.000000"
 """Stands in for the time of making, so that the same weights give the same folder."""
 
@@ -107,17 +110,29 @@ def save_pyfunc(folder: Path, description: ModelDescription) -> None:
     from mlflow.models import Model
 
     target = folder / MLFLOW_MODEL
-    _mlflow_pyfunc().save_model(
-        path=str(target),
-        loader_module=__name__,
-        code_paths=[str(Path(sparsight.__file__).parent)],
-        mlflow_model=Model(model_uuid=_identity(folder).hex, utc_time_created=CREATED),
-        signature=signature_of(description),
-        input_example=example_input(description.preprocessing.image_size),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
-    )
+    with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
+        _mlflow_pyfunc().save_model(
+            path=str(target),
+            loader_module=__name__,
+            code_paths=[str(_copy_code(Path(place)))],
+            mlflow_model=Model(model_uuid=_identity(folder).hex, utc_time_created=CREATED),
+            signature=signature_of(description),
+            input_example=example_input(description.preprocessing.image_size),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        )
     for name in (WEIGHTS, DESCRIPTION):
         _link(folder / name, target / name)
+
+
+def _copy_code(place: Path) -> Path:
+    """Copy the modules that a model needs to open, and no others: those change without the model changing."""
+    source, target = Path(sparsight.__file__).parent, place / "sparsight"
+    target.mkdir()
+    for file in source.glob("*.py"):
+        shutil.copy(file, target)
+    for package in CODE:
+        shutil.copytree(source / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
 
 
 def signature_of(description: ModelDescription) -> "ModelSignature":
