@@ -113,7 +113,7 @@ def new_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resu
     }
     write_text(work / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True, default=str) + "\n")
     if work != target:
-        os.replace(work, target)
+        work.replace(target)
 
 
 def _empty(folder: Path) -> None:
@@ -134,4 +134,4 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
+    draft.replace(path)

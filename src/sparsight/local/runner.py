@@ -19,7 +19,6 @@ from sparsight.local.room import Room
 from sparsight.local.step_process import StepProcess, terminable
 from sparsight.local.view import View
 
-
 _ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
 
 

@@ -19,4 +19,4 @@ word = arguments.word.upper() if arguments.loud == "True" else arguments.word
 partial = arguments.out.with_name(arguments.out.name + ".partial")
 partial.mkdir(exist_ok=True)
 (partial / "words.txt").write_text(f"{word}\n" * arguments.count)
-os.replace(partial, arguments.out)
+partial.replace(arguments.out)
