@@ -1,7 +1,6 @@
 """Toy step: write a word some times to a folder."""
 
 import argparse
-import os
 import time
 from pathlib import Path
 
