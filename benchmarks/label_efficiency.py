@@ -242,7 +242,7 @@ def compare(collection: Collection, labels: Sequence[int], seed: int, epochs: in
                     backbone, found, options, device=device, precision=resolve_precision("auto", device)
                 )
                 trained = trainer.train()
-                chances = predict(trained.classifier, images, found.test, options.augmentation, device)
+                chances = predict(trained.classifier, images, found.test, options.augmentation)
                 predicted = np.array(found.classes)[chances.argmax(axis=1)]
                 score = f1_score(found.labels[found.test], predicted, average="macro")
                 yield {"collection": collection.name, "labels": count, "seed": seed, "name": name, "f1": float(score)}
