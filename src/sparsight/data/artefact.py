@@ -51,6 +51,11 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     return manifest
 
 
+def is_artefact(folder: Path) -> bool:
+    """Tell whether a folder is a whole artefact, of whatever kind, and not a link to another run's."""
+    return (folder / MANIFEST).is_file() and not folder.is_symlink()
+
+
 def is_finished(target: Path, kind: str, parameters: Mapping[str, Any]) -> bool:
     """Tell whether `target` is a whole `kind` artefact made with the very same parameters."""
     if not (target / MANIFEST).is_file():

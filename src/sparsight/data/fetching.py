@@ -192,6 +192,8 @@ async def _fetch(connection: Connection, packing: Packing, decoders: Executor, c
                 group.create_task(_fetch_in_turn(connection, jobs, store, decoders, packing))
     except asyncio.CancelledError:
         return
+    except SparsightError as error:  # the store can't even be opened
+        connection.send(error)
 
 
 def _incoming(connection: Connection) -> asyncio.Queue[Job]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sparsight.data.artefact import new_artefact, write_text
+from sparsight.data.artefact import is_finished, new_artefact, write_text
 from sparsight.data.fetching import CORES_PER_PROCESS, Packing, cores, fetchers
 from sparsight.data.packing_plan import Plan
 from sparsight.errors import SparsightError
@@ -53,6 +53,8 @@ def pack_images(
         )
     fingerprint = hashlib.sha256(dataset.to_csv(index=False).encode()).hexdigest()
     parameters = {**dataclasses.asdict(packing), "dataset_sha256": fingerprint}
+    if is_finished(target, "images", parameters):
+        return
     with new_artefact(target, "images", parameters, resume=True) as draft:
         plan = Plan(dataset, draft.folder, packing)
         if not plan.index_path.exists():

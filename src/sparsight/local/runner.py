@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sparsight.data.artefact import write_text
+from sparsight.data.artefact import is_artefact, write_text
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
 from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step
@@ -153,8 +153,9 @@ class Runner:
     def _start(self, step: Step, record: StepRecord) -> None:
         inputs = {name: self._input(step, name) for name in step.ports}
         outputs = {name: self._output_path(step, name).absolute() for name in step.outputs}
+        goes_on = self._goes_on(record)
         for name, path in outputs.items():
-            _remove(path)
+            self._make_room(step, path, goes_on=goes_on)
             # As on Azure ML the folder is there beforehand; our own steps make theirs in one go, to be seen whole only.
             if step.outputs[name] != "uri_file" and not step.is_ours:
                 path.mkdir()
@@ -172,6 +173,22 @@ class Runner:
         record.status, record.started, record.finished = "running", time.time(), 0.0
         self.run.write_step(record)
         self._running[step.name] = StepProcess(command, step.code or folder, self.run.log(step.name), variables)
+
+    def _goes_on(self, record: StepRecord) -> bool:
+        """Tell whether an attempt that was cut off did the very same: same code, command and inputs."""
+        before = self.run.read_step(record.name)
+        return before is not None and before.key == record.key and not is_finished(before)
+
+    def _make_room(self, step: Step, path: Path, *, goes_on: bool) -> None:
+        """Take away what was made for an output before, but not what the step goes on from.
+
+        Half-made work of other code or inputs would end up in a result that is remembered as this code's. Our own
+        steps find an output that is whole, as where only registering a model failed, and don't make it again.
+        """
+        if not (goes_on and step.is_ours and is_artefact(path)):
+            _remove(path)
+        if not goes_on:
+            _remove(path.with_name(f"{path.name}.partial"))
 
     def _variables(self, step: Step) -> dict[str, str]:
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment(step), **step.variables}

@@ -1,5 +1,6 @@
 """Flattens nested pipelines: finds what each binding of each level stands for, and what is wrong with it."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -194,10 +195,12 @@ class Scope:
         return services
 
     def _cores(self, name: str, component: Any) -> int:
-        """Say how many cores a component keeps busy: its tag `cores`, or two."""
+        """Say how many cores a component keeps busy: its tag `cores`, a number or `all`; without it, two."""
         named = str((component.tags or {}).get("cores", _CORES))
+        if named == "all":
+            return os.cpu_count() or 1
         if not named.isdecimal():
-            self._blame(name, "component.tags.cores", f"expected a whole number, found {named!r}.")
+            self._blame(name, "component.tags.cores", f"expected a whole number or all, found {named!r}.")
             return _CORES
         return int(named)
 

@@ -22,17 +22,19 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Compare the models given and track the result."""
-    from sparsight.data.artefact import new_artefact
+    from sparsight.data.artefact import is_finished, new_artefact
     from sparsight.evaluation.comparison import SUMMARY, check_comparable, read_entry, write_comparison
     from sparsight.training.tracking import tracked_run
 
     folders = {name: getattr(arguments, name) for name in MODELS if getattr(arguments, name) is not None}
     entries = {name: read_entry(folder) for name, folder in folders.items()}
     check_comparable(entries)
-    with new_artefact(arguments.comparison, "comparison", {"models": list(entries)}) as draft:
-        summary = write_comparison(draft.folder, entries, BASELINES)
-        draft.counts.update(models=len(entries), test_images=next(iter(entries.values())).metrics.images)
-    print(summary, flush=True)
+    parameters = {"models": list(entries)}
+    if not is_finished(arguments.comparison, "comparison", parameters):
+        with new_artefact(arguments.comparison, "comparison", parameters) as draft:
+            write_comparison(draft.folder, entries, BASELINES)
+            draft.counts.update(models=len(entries), test_images=next(iter(entries.values())).metrics.images)
+    print((arguments.comparison / SUMMARY).read_text(encoding="utf-8"), flush=True)
     with tracked_run("compare", {"models": ", ".join(entries)}) as tracker:
         tracker.metrics({f"{name}_test_macro_f1": entry.metrics.macro_f1 for name, entry in entries.items()})
         tracker.folder(arguments.comparison, "comparison")

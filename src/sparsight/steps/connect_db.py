@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, write_dataset
 from sparsight.data.labels import LABEL_POLICIES, LabelPolicy, split_path
 from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
@@ -51,9 +52,11 @@ def main(arguments: Arguments) -> None:
     settings = CosmosSettings.from_environment()
     if arguments.database:
         settings = dataclasses.replace(settings, database=arguments.database)
-    dataset = build_dataset(asyncio.run(_fetch(settings, query)), rules)
     parameters = {**dataclasses.asdict(arguments), "database": settings.database}
     del parameters["dataset"]
+    if is_finished(arguments.dataset, "dataset", parameters):
+        return
+    dataset = build_dataset(asyncio.run(_fetch(settings, query)), rules)
     write_dataset(dataset, arguments.dataset, rules.mode, parameters)
     _tell(dataset, rules)
 
