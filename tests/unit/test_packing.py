@@ -154,3 +154,9 @@ def test_a_record_is_read_as_written(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{")
     with pytest.raises(SparsightError, match="can't be read"):
         read_record(tmp_path / "record.json")
+
+
+def test_a_store_that_nobody_named_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARSIGHT_BLOB_ENDPOINT", raising=False)
+    with pytest.raises(SparsightError, match="SPARSIGHT_BLOB_ENDPOINT is not set"):
+        pack_images(dataset(["a", "b"]), tmp_path / "images", Packing(size=8), processes=1)

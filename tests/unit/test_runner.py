@@ -203,6 +203,34 @@ def test_a_killed_run_takes_its_steps_along_and_can_be_taken_up(project):
     assert (run.path / "long/outputs/out/x").read_text() == "half\n"
 
 
+def test_half_made_work_of_another_command_is_not_taken_up(project):
+    pid_file = slow(project)
+    process = started(project, "run", "slow")
+    wait_until(lambda: pid_file.exists() and pid_file.read_text().strip())
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    wait_until(lambda: gone(int(pid_file.read_text())))
+    changed = "if [ -e ${{outputs.out}}.partial ]; then exit 9; fi; echo fresh > ${{outputs.out}}/x"
+    project.inline(
+        "slow",
+        {
+            "quick": ("echo 1 > ${{outputs.out}}/x", {"x": "1"}),
+            "long": (changed, {"x": "${{parent.jobs.quick.outputs.out}}"}),
+        },
+    )
+    assert project("run", "--resume", "latest").code == 0
+    assert (project.latest().path / "long/outputs/out/x").read_text() == "fresh\n"
+
+
+def test_what_our_own_step_finished_is_kept_when_it_failed_afterwards(project):
+    whole = "${{outputs.out}}/manifest.json"
+    register = f"if [ -e {whole} ]; then exit 0; fi; mkdir ${{{{outputs.out}}}}; echo once > {whole}; exit 1"
+    project.inline("ours", {"a": (f"true sparsight.steps.x; {register}", {"x": "1"})})
+    assert project("run", "ours", "--no-services").code == 1
+    assert project("run", "--resume", "latest", "--no-services").code == 0
+    assert project("run", "ours", "--no-services", "--force").code == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_its_steps_and_says_how_to_go_on(project, number):
     pid_file = slow(project)

@@ -257,3 +257,17 @@ def _check_model(folder):
     assert len(metrics["history"]) == 4
     assert (folder / "report" / "index.html").stat().st_size > 50_000
     assert not (folder / CHECKPOINT).exists()
+
+
+def test_ended_while_the_model_was_written_the_step_goes_on(few_digits, tmp_path, tracking, monkeypatch, capsys):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    chosen = dataclasses.replace(arguments(few_digits, tmp_path / "model"), epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(MoCoTrainer, "remove_checkpoint", end)
+        with pytest.raises(KeyboardInterrupt):
+            main(chosen)
+    main(chosen)
+    assert "Going on after epoch 1 of 1" in capsys.readouterr().out
+    assert load_backbone(tmp_path / "model")[1].hyperparameters["epochs"] == 1

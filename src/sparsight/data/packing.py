@@ -32,7 +32,8 @@ def pack_images(
     """Fetch every image of a dataset once and write an images artefact.
 
     Images keep the dataset's order whatever the order in which they arrive. Finished shards are recorded; called again
-    with the same dataset and packing after a kill or an error, it goes on from there and tries failed images again.
+    with the same dataset and packing after a kill or an error, it goes on from there and tries failed images again. A
+    finished artefact made from the very same is left as it is.
 
     Args:
         dataset: columns id, uri, file_hash (sha256, hexadecimal, empty where unknown), label, split. An id may be
