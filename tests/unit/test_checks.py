@@ -189,3 +189,8 @@ def test_all_problems_are_listed_at_once(project):
     assert "3 problems, nothing was started." in answer.err
     assert answer.err.count("  - ") == 3
     assert not Path(project.root, "runs").exists()
+
+
+def test_a_text_that_is_pasted_twice_must_suit_both_places(project):
+    project.inline("twice", {"a": ("echo ${{inputs.x}} > '${{outputs.out}}/${{inputs.x}}'", {"x": "a; rm b"})})
+    assert any("goes unquoted into the command line" in each for each in problems_of(project, "twice"))

@@ -84,7 +84,10 @@ def _check_step(pipeline: Pipeline, step: Step) -> Iterator[Problem]:
     yield from _check_template(step)
     if step.code is not None and not step.code.exists():
         yield Problem(step.where, f"the component's code folder {step.code} is not there.")
-    quotes = {name: quote for kind, name, quote, _ in placeholders(step.command) if kind == "inputs"}
+    quotes: dict[str, set[str]] = {}
+    for kind, name, quote, _ in placeholders(step.command):
+        if kind == "inputs":
+            quotes.setdefault(name, set()).add(quote)
     for name, port in step.ports.items():
         if port.default is not None:
             text = value_problem(port.default, port)
@@ -95,7 +98,7 @@ def _check_step(pipeline: Pipeline, step: Step) -> Iterator[Problem]:
             if not port.optional and name not in step.broken:
                 yield Problem(step.where, f"required input {name!r} ({port.type}) is missing.")
         elif isinstance(source, Literal):
-            yield from _check_literal(step, name, port, source, quotes.get(name, "'"))
+            yield from _check_literal(step, name, port, source, sorted(quotes.get(name, {"'"})))
         else:
             yield from _check_path(pipeline, step, name, source)
 
@@ -115,13 +118,13 @@ def _check_template(step: Step) -> Iterator[Problem]:
             )
 
 
-def _check_literal(step: Step, name: str, port: Port, source: Literal, quote: str) -> Iterator[Problem]:
+def _check_literal(step: Step, name: str, port: Port, source: Literal, quotes: Sequence[str]) -> Iterator[Problem]:
     reader = f" (for {step.name}'s {name})" if isinstance(step.sources.get(name), Setting) else ""
     if port.type in DATA_TYPES:
         yield Problem(source.where, f"expected {article(port.type)}, found the plain value {source.value!r}{reader}.")
     elif text := value_problem(source.value, port):
         yield Problem(source.where, f"{text[:-1]}{reader}.")
-    elif text := pasting_problem(str(source.value), quote):
+    elif text := next(filter(None, (pasting_problem(str(source.value), quote) for quote in quotes)), None):
         yield Problem(source.where, f"{source.value!r} {text}{reader}.")
 
 
