@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsight.errors import SparsightError
+
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
@@ -76,14 +78,24 @@ def tracked_run(step: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
 
     Where to log comes from the environment alone (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, on Azure ML also
     MLFLOW_RUN_ID), so that a job logs into the run that Azure ML opened for it.
+
+    Raises:
+        SparsightError: MLflow can't be reached, or refuses, here or in the block.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     tags = {"sparsight.step": step}
     if run := os.environ.get("SPARSIGHT_RUN"):
         tags["sparsight.run"] = run
     if version := os.environ.get("SPARSIGHT_CODE_VERSION"):
         tags["sparsight.code_version"] = version
-    with mlflow.start_run(run_name=step, tags=tags) as active:
-        mlflow.log_params(dict(parameters))
-        yield Tracker(active.info.run_id)
+    try:
+        with mlflow.start_run(run_name=step, tags=tags) as active:
+            mlflow.log_params(dict(parameters))
+            yield Tracker(active.info.run_id)
+    except MlflowException as error:
+        raise SparsightError(
+            f"MLflow at {mlflow.get_tracking_uri()} says: {error}",
+            hint="Check that MLFLOW_TRACKING_URI names a running MLflow server. What is trained is kept for resuming.",
+        ) from error
