@@ -146,6 +146,24 @@ def test_the_command_line_takes_what_is_written(place, words):
                 assert value_problem(parse(value, each.type), each) is None, f"{place}: --set {pair}"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runn recognise",
+        "run recognize",
+        "run recognise --sett seed=1",
+        "run recognise --set sed=1",
+        "run recognise --set resize=fill",
+        "run recognise --set image_size=big",
+        "data load cats",
+        "runs --limit 0",
+    ],
+)
+def test_a_mistake_on_a_page_would_be_found(command):
+    with pytest.raises((typer.BadParameter.__bases__[0], AssertionError)):  # the first is any error of usage
+        test_the_command_line_takes_what_is_written("a page", command.split())
+
+
 @pytest.mark.parametrize("words", CHEAP, ids=" ".join)
 def test_commands_that_cost_nothing_work(words, tmp_path, capsys):
     assert words[0] in {each[0] for _, each in executed()}
@@ -204,6 +222,13 @@ def test_defaults_in_tables_are_the_components(page, name, least):
             checked += 1
             assert str(inputs[key]["default"]).lower() in {value, f"{value}.0"}, key
     assert checked >= least
+
+
+def test_the_tutorial_names_inputs_of_recognise():
+    table = re.search(r"^\| input \| when \|.*?\n\n", prose(ROOT / "docs" / "tutorial.md"), re.M | re.S)
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|([^|]+)\|", table[0], re.M))))
+    assert named
+    assert named <= set(pipelines()["recognise"]["inputs"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
