@@ -80,9 +80,25 @@ def views(**options: Any) -> AugmentationOptions:
 
 
 DIGITS = Recipe(
-    views=views(crop_scale=(0.4, 1.0), horizontal_flip=0.0, rotation_degrees=20.0, shear=0.2, hue=0.0, blur=0.0),
+    views=views(
+        crop_scale=(0.4, 1.0),
+        horizontal_flip=0.0,
+        rotation_degrees=20.0,
+        shear=0.2,
+        saturation=0.0,
+        hue=0.0,
+        greyscale=0.0,
+        blur=0.0,
+    ),
     labelled=views(
-        crop_scale=(0.7, 1.0), horizontal_flip=0.0, rotation_degrees=15.0, shear=0.15, hue=0.0, greyscale=0.0, blur=0.0
+        crop_scale=(0.7, 1.0),
+        horizontal_flip=0.0,
+        rotation_degrees=15.0,
+        shear=0.15,
+        saturation=0.0,
+        hue=0.0,
+        greyscale=0.0,
+        blur=0.0,
     ),
     epochs=40,
     small_image_stem=True,
@@ -97,7 +113,9 @@ CIFAR = Recipe(
     task=MoCoOptions(queue_size=2048),
 )
 ELPV = Recipe(
-    views=views(crop_scale=(0.5, 1.0), vertical_flip=0.5, quarter_turns=True, hue=0.0, blur=0.0),
+    views=views(
+        crop_scale=(0.5, 1.0), vertical_flip=0.5, quarter_turns=True, saturation=0.0, hue=0.0, greyscale=0.0, blur=0.0
+    ),
     labelled=views(
         crop_scale=(0.8, 1.0),
         crop_ratio=(0.9, 1.1),
@@ -105,6 +123,7 @@ ELPV = Recipe(
         quarter_turns=True,
         brightness=0.1,
         contrast=0.1,
+        saturation=0.0,
         hue=0.0,
         greyscale=0.0,
         blur=0.0,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsight.data.dataset import Rules, build_dataset, read_dataset, thin_classes, write_dataset
+from sparsight.data.dataset import Rules, build_dataset, read_dataset, thin_classes, twins, write_dataset
 from sparsight.data.query import PhotoQuery, check_where
 from sparsight.data.splits import Ratios, assign_split
 from sparsight.errors import SparsightError
@@ -165,6 +165,16 @@ def test_classes_and_splits_that_lack_photos_are_named() -> None:
         "No photo at all in valid.",
         "No photo of dog/poodle in test.",
     ]
+
+
+def test_one_file_under_two_ids_in_two_splits_is_counted() -> None:
+    def photo(photo_id: str, digit: str, *, in_test_set: bool = False) -> dict[str, Any]:
+        return row(photo_id, "dog", in_test_set=in_test_set) | {"file_hash": digit * 64}
+
+    found = [photo("1", "a"), photo("2", "A", in_test_set=True), photo("3", "b"), photo("4", "b")]
+    found += [row("5", "dog") | {"file_hash": None}, row("6", "dog", in_test_set=True) | {"file_hash": None}]
+    dataset = build_dataset({"pets": found}, Rules(mode="labelled", ratios=Ratios(train=1, valid=0, test=0)))
+    assert twins(dataset) == 2
 
 
 def test_one_id_in_two_containers_is_refused() -> None:

@@ -47,6 +47,13 @@ def test_votes_as_scikit_learn_with_the_same_weights(k):
     assert knn_predict(bank, labels, queries, k=k).tolist() == expected.tolist()
 
 
+def test_many_queries_are_taken_in_parts():
+    bank, queries = torch.randn(20, 4), torch.randn(600, 4)
+    labels = torch.arange(20) % 3
+    found = knn_predict(bank, labels, queries, k=5)
+    assert found.tolist() == [int(knn_predict(bank, labels, each[None], k=5)) for each in queries]
+
+
 def test_more_neighbours_than_images_is_all_of_them():
     predicted = knn_predict(torch.eye(3), torch.tensor([0, 1, 1]), torch.eye(3), k=200)
     assert predicted.tolist() == [0, 1, 1]

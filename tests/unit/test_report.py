@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparsight.evaluation.embedding_map import plot_map
 from sparsight.evaluation.metrics import Predictions, read_metrics, read_predictions
-from sparsight.evaluation.plots import plot_confusion, shorten
+from sparsight.evaluation.plots import plot_comparison, plot_confusion, shorten
 from sparsight.evaluation.report import ClassifierReport, write_classifier_report
 
 EVIL = "<script>alert('x')</script>"
@@ -95,6 +96,13 @@ def test_a_confusion_matrix_stays_of_a_size_to_look_at(tmp_path: Path, count: in
     plot_confusion(tmp_path / "confusion.png", np.eye(count, dtype=int) * 9, names)
     with Image.open(tmp_path / "confusion.png") as plot:
         assert max(plot.size) < 5000
+
+
+def test_dollar_signs_in_a_label_are_no_formula(tmp_path: Path) -> None:
+    label = "from $5_$ on"
+    write_classifier_report(tmp_path / "report", content(["cat", label], [label, label], ("cat", label)))
+    plot_map(tmp_path / "map.png", np.zeros((2, 2), np.float32), ["cat", label], "PCA")
+    plot_comparison(tmp_path / "comparison.png", {"model": {"Macro F1": 0.5}}, {"model": {label: 0.5}})
 
 
 def test_a_long_label_keeps_both_its_ends() -> None:

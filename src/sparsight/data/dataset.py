@@ -195,6 +195,14 @@ def thin_classes(dataset: Dataset) -> list[str]:
     return sentences
 
 
+def twins(dataset: Dataset) -> int:
+    """Count photos whose very file, by its hash, is in another split too, under another id."""
+    splits: dict[str, set[Split]] = {}
+    for photo in dataset.photos:
+        splits.setdefault(photo.file_hash.lower(), set()).add(photo.split)
+    return sum(len(splits[photo.file_hash.lower()]) > 1 for photo in dataset.photos if photo.file_hash)
+
+
 def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Mapping[str, Any]) -> None:
     """Write the dataset artefact; the same dataset gives the same bytes.
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from sparsight.evaluation.plots import DPI
+
 MAP_POINTS = 1500
 """Most embeddings that are drawn; more make neither a better picture nor a fast one."""
 _COLOURS = 12
@@ -80,4 +82,4 @@ def plot_map(path: Path, points: NDArray[np.float32], labels: Sequence[str], met
     axes.set_yticks([])
     axes.spines[:].set_color("#d7dce4")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9, markerscale=1.8)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,8 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0b62a4", "#d55e00", "#00795a", "#8a4a9e", 
 """Told apart also with red-green blindness; 4.5 : 1 on white, so that they serve as text colours too."""
 INK, PALE = "#1d2433", "#d7dce4"
 DPI = 130
+# Labels are anybody's text: one with two dollar signs is no formula, and would end the drawing as a wrong one.
+matplotlib.rcParams["text.parse_math"] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,11 +57,14 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, temper
     Returns:
         int64, Q: the classes with most votes.
     """
-    similarity = functional.normalize(queries, dim=1) @ functional.normalize(bank, dim=1).T
-    nearest = similarity.topk(min(k, len(bank)), dim=1)
-    votes = torch.zeros(len(queries), int(labels.max()) + 1, dtype=nearest.values.dtype)
-    votes.scatter_add_(1, labels[nearest.indices], ((nearest.values - 1) / temperature).exp())
-    return votes.argmax(dim=1)
+    known, classes = functional.normalize(bank, dim=1).T, int(labels.max()) + 1
+    found = []
+    for part in functional.normalize(queries, dim=1).split(BATCH):
+        nearest = (part @ known).topk(min(k, len(bank)), dim=1)
+        votes = torch.zeros(len(part), classes, dtype=nearest.values.dtype)
+        votes.scatter_add_(1, labels[nearest.indices], ((nearest.values - 1) / temperature).exp())
+        found.append(votes.argmax(dim=1))
+    return torch.cat(found)
 
 
 class KnnProbe:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sparsight.data.artefact import is_finished
-from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, write_dataset
+from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
 from sparsight.data.labels import LABEL_POLICIES, LabelPolicy, split_path
 from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
 from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
@@ -146,6 +146,8 @@ def _tell(dataset: Dataset, rules: Rules) -> None:
     if rules.mode == "labelled":
         for sentence in thin_classes(dataset):
             print(f"warning: {sentence}")
+        if count := twins(dataset):
+            print(f"warning: {count:,} photos are, as files, in several splits under several ids: scores will flatter.")
 
 
 if __name__ == "__main__":
