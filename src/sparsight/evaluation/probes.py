@@ -59,7 +59,7 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, temper
     """
     known, classes = functional.normalize(bank, dim=1).T, int(labels.max()) + 1
     found = []
-    for part in functional.normalize(queries, dim=1).split(BATCH):
+    for part in torch.split(functional.normalize(queries, dim=1), BATCH):
         nearest = (part @ known).topk(min(k, len(bank)), dim=1)
         votes = torch.zeros(len(part), classes, dtype=nearest.values.dtype)
         votes.scatter_add_(1, labels[nearest.indices], ((nearest.values - 1) / temperature).exp())
