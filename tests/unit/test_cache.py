@@ -155,3 +155,9 @@ def test_a_step_that_names_a_model_by_an_alias_always_runs(project):
         statuses = project.statuses()
         assert statuses["hello"] == ("reused" if word == "cells/3" else "done")
         assert statuses["world"] == "reused"
+
+
+def test_a_step_that_names_a_folder_by_a_text_always_runs(project):
+    for _ in range(2):
+        project("run", "two", "--set", f"word={project.root}")
+        assert project.statuses()["hello"] == "done"

@@ -130,13 +130,13 @@ class Runner:
         if not step.deterministic:
             return "runs every time: is_deterministic is false"
         if moving := self._moving(step):
-            return f"runs every time: {moving} may name another model by now"
+            return f"runs every time: {moving} may be another model by now"
         return self.cache.find(record.key, self.pipeline.name, step.name, record.parts)
 
     def _moving(self, step: Step) -> str | None:
-        """Find an input that names a registered model by an alias, such as `name@latest`."""
-        values = {name: self._input(step, name) for name in step.ports if step.ports[name].type == "string"}
-        return next((f"{name} {value}" for name, value in values.items() if _ALIAS.fullmatch(str(value))), None)
+        """Find a text that names a registered model by an alias, such as `name@latest`, or a folder by its path."""
+        values = {name: str(self._input(step, name)) for name in step.ports if step.ports[name].type == "string"}
+        return next((f"{name} {value}" for name, value in values.items() if _names_what_moves(value)), None)
 
     def _link(self, step: Step, record: StepRecord) -> None:
         """Make a reused step's outputs reachable under this run's folder too."""
@@ -247,6 +247,10 @@ class Runner:
             record.status, record.finished = "cancelled", time.time()
             self._finish(record, view)
         self._running.clear()
+
+
+def _names_what_moves(text: str) -> bool:
+    return bool(_ALIAS.fullmatch(text)) or (text.startswith("/") and Path(text).is_dir())
 
 
 def _remove(path: Path) -> None:
