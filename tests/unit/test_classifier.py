@@ -141,6 +141,11 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(digits: LabelledS
     assert kept == pytest.approx(trained.best.valid_accuracy, abs=0.011)
 
 
+def test_divergence_is_told(digits: LabelledSplits) -> None:
+    with pytest.raises(SparsightError, match=r"diverged.*learning_rate 1e\+30(.|\n)*Lower learning_rate"):
+        train(digits, Pixels(), optimizer="sgd", learning_rate=1e30)
+
+
 def test_equal_scores_are_settled_by_loss() -> None:
     worse = Epoch(number=1, train_loss=1, valid_loss=0.5, valid_accuracy=1, valid_macro_f1=0.8)
     better = dataclasses.replace(worse, number=2, valid_loss=0.4)

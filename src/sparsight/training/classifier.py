@@ -1,6 +1,7 @@
 """Trains a classifier on few labels: a head on frozen embeddings, or head and backbone together."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 
 from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
 from sparsight.data.packed import PackedImages
+from sparsight.errors import SparsightError
 from sparsight.models.classifier import Classifier, Head
 from sparsight.models.folder import HeadDescription
 from sparsight.progress import Progress
@@ -183,7 +185,7 @@ class ClassifierTrainer:
             network.train()
             losses = [steps.step(inputs, labels) for inputs, labels in batches(number)]
             network.eval()
-            epoch = self._judge(number, torch.stack(losses).mean().item(), validate)
+            epoch = self._judge(number, self._mean_loss(losses, number), validate)
             epochs.append(epoch)
             if epoch.better_than(best):
                 best, kept = epoch, copy.deepcopy(network.state_dict())
@@ -195,6 +197,16 @@ class ClassifierTrainer:
         progress.finish(f"kept epoch {best.number} with validation macro F1 {best.valid_macro_f1:.3f}")
         network.load_state_dict(kept)
         return epochs, best
+
+    def _mean_loss(self, losses: list[Tensor], number: int) -> float:
+        mean = torch.stack(losses).mean().item()
+        if not math.isfinite(mean):
+            raise SparsightError(
+                f"Training diverged: the loss became {mean} in epoch {number} "
+                f"(learning_rate {self.options.learning_rate:g}, {str(self.precision).removeprefix('torch.')}).",
+                hint="Lower learning_rate, or take precision float32.",
+            )
+        return mean
 
     def _steps(self, network: nn.Module) -> Steps:
         options, weights = self.options, None
