@@ -5,6 +5,7 @@ import shutil
 import pytest
 from toy_project import Project
 
+from sparsight.local.cache import difference
 from sparsight.local.digests import code_digests, content_digest, is_whole, stamps
 
 
@@ -161,3 +162,28 @@ def test_a_step_that_names_a_folder_by_a_text_always_runs(project):
     for _ in range(2):
         project("run", "two", "--set", f"word={project.root}")
         assert project.statuses()["hello"] == "done"
+
+
+def test_records_of_another_version_are_passed_over(project):
+    project("run", "two")
+    first = project.latest()
+    (first.path / "hello" / "step.json").write_text('{"nothing": "known"}')
+    path = first.path / "world" / "step.json"
+    record = json.loads(path.read_text())
+    del record["parts"]["lock"]
+    path.write_text(json.dumps(record | {"key": "another"}))
+    assert project("run", "two").code == 0
+    assert reasons(project) == {
+        "hello": f"outputs of {first.id} are gone",
+        "world": f"outputs of {first.id} are gone",
+        "both": f"same as in {first.id}",
+    }
+    (first.path / "run.json").write_text("{}")
+    answer = project("runs")
+    assert answer.code == 0
+    assert f"{first.id}" in answer.out
+    assert "unreadable" in answer.out
+
+
+def test_what_another_version_looked_at_is_no_reason_to_fail():
+    assert difference({"command": "x"}, {"command": "x", "lock": ""}) == "another version of Sparsight ran it last"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsight.errors import SparsightError
+
 if TYPE_CHECKING:
     from sparsight.local.records import RunFolder, RunRecord, StepRecord
 
@@ -38,7 +40,11 @@ def _list(runs: Path, limit: int) -> None:
         table.add_column(title, no_wrap=True)
     folders = list(all_runs(runs))
     for folder in folders[:limit]:
-        record = folder.read()
+        try:
+            record = folder.read()
+        except SparsightError:
+            table.add_row(folder.id, "", "[red]unreadable[/]", "", "")
+            continue
         status = status_of(record)
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started))
         table.add_row(folder.id, record.pipeline, f"[{STYLES[status]}]{status}[/]", started, _took(record))

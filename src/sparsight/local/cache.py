@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsight.data.artefact import write_text
+from sparsight.errors import SparsightError
 from sparsight.local.digests import code_digests, content_digest, data_digest, is_whole, stamps
 from sparsight.local.graph import Data, Literal, Made, Pipeline, Step
 from sparsight.local.imports import ImportGraph
@@ -116,7 +117,10 @@ class Cache:
     def _remembered(self, place: str) -> Iterator[tuple[str, StepRecord | None]]:
         for name in self._names(place):
             run, _, step = name.partition("/")
-            yield run, RunFolder(self.runs / run).read_step(step)
+            record = None
+            with contextlib.suppress(SparsightError):  # one that another version wrote is as good as gone
+                record = RunFolder(self.runs / run).read_step(step)
+            yield run, record
 
     def describe(self, path: Path) -> dict[str, Any]:
         """Describe an output for a step's record: path, content digest, files."""
@@ -130,6 +134,8 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say what changed since an earlier run of a step."""
+    if before.keys() != now.keys():
+        return "another version of Sparsight ran it last"
     if before["command"] != now["command"] or before["outputs"] != now["outputs"]:
         return "command changed"
     found = []
