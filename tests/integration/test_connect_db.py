@@ -169,6 +169,25 @@ def test_another_version_of_the_function_is_replaced(put: Callable[..., None], q
     assert asyncio.run(body()) == [FILTER_BODY]
 
 
+def test_queries_side_by_side_find_the_function_while_it_is_replaced(put: Callable[..., None]) -> None:
+    put(PETS)
+    text = f"SELECT VALUE COUNT(1) FROM c WHERE NOT IS_NULL(udf.{FILTER_NAME}(c.id, c.labels_with_taxonomy, [], []))"
+
+    async def race() -> list[list[int]]:
+        async with open_metadata() as store:
+            other = {"id": FILTER_NAME, "body": f"/* older */ {FILTER_BODY}"}
+            await store._container("photos").scripts.replace_user_defined_function(FILTER_NAME, other)
+
+            async def use() -> list[int]:
+                await store.install_filter("photos")
+                return await store.query("photos", text)
+
+            return await asyncio.gather(*(use() for _ in range(8)))
+
+    for _ in range(3):
+        assert asyncio.run(race()) == [[len(PETS)]] * 8
+
+
 EVIL = ['"] OR true --', "' OR '1'='1", "dog') OR (1=1", "${x}", '\\"', "@sparsight_include"]
 
 

@@ -94,9 +94,9 @@ class MetadataStore:
     async def install_filter(self, name: str) -> None:
         """Put this version of the user-defined function `filterDocumentsByLabels` into a container.
 
-        Another version is deleted first: the local server breaks a function that is replaced. Where signing in is by
-        Microsoft Entra ID alone the service lets nobody change functions (403); then the deployment has put it there,
-        and it is used as it is.
+        Another version is replaced in one request, so that others' queries find one at any moment. Where signing in is
+        by Microsoft Entra ID alone the service lets nobody change functions (403); then the deployment has put it
+        there, and it is used as it is.
         """
         async with self._explained():
             try:
@@ -114,9 +114,11 @@ class MetadataStore:
         bodies = [function["body"] for function in installed if function["id"] == FILTER_NAME]
         if bodies == [FILTER_BODY]:
             return
+        ours = {"id": FILTER_NAME, "body": FILTER_BODY}
         if bodies:
-            await scripts.delete_user_defined_function(FILTER_NAME)
-        await scripts.create_user_defined_function({"id": FILTER_NAME, "body": FILTER_BODY})
+            await scripts.replace_user_defined_function(FILTER_NAME, ours)
+        else:
+            await scripts.create_user_defined_function(ours)
 
     async def query(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Run a query over all partitions of a container.
