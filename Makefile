@@ -5,9 +5,15 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sparsight
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 
-# `make run`: sample photos, and a size that two cores finish within a quarter of an hour.
-DATA := elpv
-DEMO := --set containers=$(DATA)
+# `make run`: sample photos, and a size that two cores finish within a quarter of an hour. `make run DATA=elpv` takes
+# photos of solar cells instead of digits.
+DATA := digits
+COMMON := containers=$(DATA) train_ratio=0.8 valid_ratio=0.2 test_ratio=0 backbone=resnet10_narrow \
+	queue_size=1024 blur=0 hue=0 model_name=$(DATA)-backbone
+DEMO_digits := $(COMMON) labels=50 image_size=28 pretraining_epochs=30 crop_scale_min=0.4 classifier_crop_scale_min=0.7 \
+	horizontal_flip=0 vertical_flip=0 rotation_degrees=20 shear=0.2
+DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale_min=0.5 classifier_crop_scale_min=0.8 \
+	rotation_degrees=0 quarter_turns=true
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format bench services clean lock
@@ -19,7 +25,7 @@ install: .venv/.installed node_modules/.installed ## Install Python and Node pac
 
 run: install ## Pre-train and classify sample photos with embedded services; ends with a comparison table and page
 	@$(BIN)/python execute.py data load $(DATA)
-	@$(BIN)/python execute.py run recognise $(DEMO)
+	@$(BIN)/python execute.py run recognise $(addprefix --set ,$(DEMO_$(DATA)))
 
 test: install ## Run the tests, against real servers on loopback
 	@$(BIN)/python -m pytest
