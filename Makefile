@@ -51,11 +51,13 @@ clean: ## Remove what was installed, and caches; runs/ and the services' data st
 	-@test ! -x $(BIN)/python || $(BIN)/python execute.py services down
 	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
+LOCK := $(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' pyproject.toml
+
 lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.toml and package.json
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra samples --extra dev \
-		--generate-hashes --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
-	$(UV) pip compile --quiet --upgrade --python-version 3.11 --python-platform linux --constraint requirements.lock \
-		--custom-compile-command 'make lock' pyproject.toml -o environments/cpu/requirements.txt
+	$(LOCK) --upgrade --universal --all-extras -o requirements.all
+	$(LOCK) --upgrade --universal --no-annotate --constraint requirements.all --extra samples --extra dev --generate-hashes -o requirements.lock
+	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure -o environments/cpu/requirements.txt
+	rm requirements.all
 	npm install --package-lock-only
 
 $(UV):

@@ -8,7 +8,8 @@ for each number of labels, four classifiers are trained on the very same labelle
     random       the same head on the frozen backbone with random weights, with oversampling
     scratch      head and backbone together from random weights, with oversampling
 
-A fifth of the labels, the same for all four, is held out to choose the best epoch. Sized for two CPU cores: a narrow
+The claim is the gain of `frozen` over `random` and over `scratch`; `fine-tuned` is printed beside. A fifth of the
+labels, the same for all four, is held out to choose the best epoch. Sized for two CPU cores: a narrow
 backbone and small images.
 """
 
@@ -281,11 +282,10 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def gains(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Macro F1 of the better of the two pre-trained classifiers less that of each peer, by collection and labels."""
+    """Mean macro F1 of the frozen pre-trained classifier less that of each peer, by collection and labels."""
     means = pd.DataFrame(results).groupby(["collection", "labels", "name"])["f1"].mean().unstack()
-    best = means[["frozen", "fine-tuned"]].max(axis=1)
     return {
-        f"{collection}/{count}": {peer: round(float(best[collection, count] - row[peer]), 3) for peer in PEERS}
+        f"{collection}/{count}": {peer: round(float(row["frozen"] - row[peer]), 3) for peer in PEERS}
         for (collection, count), row in means.iterrows()
     }
 
@@ -323,7 +323,7 @@ def main() -> None:
     worst = min(min(gain.values()) for gain in gained.values())
     print(
         json.dumps(
-            {"name": "label_efficiency", "peer": "random features; from scratch", "gains": gained, "ratio": worst}
+            {"name": "label_efficiency", "peer": "random features; from scratch", "gains": gained, "smallest_gain": worst}
         )
     )
 
