@@ -323,7 +323,12 @@ def main() -> None:
     worst = min(min(gain.values()) for gain in gained.values())
     print(
         json.dumps(
-            {"name": "label_efficiency", "peer": "random features; from scratch", "gains": gained, "smallest_gain": worst}
+            {
+                "name": "label_efficiency",
+                "peer": "random features; from scratch",
+                "gains": gained,
+                "smallest_gain": worst,
+            }
         )
     )
 

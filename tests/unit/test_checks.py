@@ -194,3 +194,16 @@ def test_all_problems_are_listed_at_once(project):
 def test_a_text_that_is_pasted_twice_must_suit_both_places(project):
     project.inline("twice", {"a": ("echo ${{inputs.x}} > '${{outputs.out}}/${{inputs.x}}'", {"x": "a; rm b"})})
     assert any("goes unquoted into the command line" in each for each in problems_of(project, "twice"))
+
+
+@pytest.mark.parametrize(("name", "problem"), [("my words.txt", None), ("it's.txt", "holds a single quote")])
+def test_a_path_may_hold_what_the_quotes_around_it_can_hold(project, name, problem):
+    watched = project.root / name
+    watched.write_text("one\n")
+    pipeline = (
+        "$schema: x\ntype: pipeline\nsettings: {default_compute: azureml:cpu}\njobs:\n  clock:\n    type: command\n"
+    )
+    pipeline += f'    component: ./components/clock/component.yml\n    inputs:\n      watched: "{watched}"\n'
+    project.path("clocked.yml").write_text(pipeline)
+    found = problems_of(project, "clocked")
+    assert found == [] if problem is None else any(problem in each for each in found)

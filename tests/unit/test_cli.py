@@ -160,7 +160,7 @@ def test_a_place_that_can_not_stand_in_a_command_is_refused(tmp_path, capsys):
     project = Project(tmp_path / "my project", capsys)
     answer = project("run", "two")
     assert answer.code == 2
-    assert "move the repository to such a path" in answer.err
+    assert "Move the repository to a path without such characters" in answer.err
     assert not (project.root / "runs").exists()
 
 

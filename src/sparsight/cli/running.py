@@ -123,7 +123,7 @@ def _carry_out(
     from sparsight.local.view import View
 
     runs = root / "runs"
-    _check_place(runs)
+    _check_place(runs, pipeline)
     version, lock = code_version(root), lock_digest(root)
     folder = earlier[0] if earlier else new_run(runs, pipeline.name)
     record = _record(root, folder, pipeline, version, lock, earlier[1] if earlier else None)
@@ -137,14 +137,18 @@ def _carry_out(
     return status
 
 
-def _check_place(runs: Path) -> None:
-    from sparsight.local.command import pasting_problem
+def _check_place(runs: Path, pipeline: "Pipeline") -> None:
+    """Refuse a folder for runs whose path some component's command can't take: outputs are pasted as they are."""
+    from sparsight.local.command import pasting_problem, placeholders
 
-    if problem := pasting_problem(str(runs.absolute()), ""):
-        raise SparsightError(
-            f"The path {str(runs.absolute())!r} {problem}.",
-            hint="Component commands paste paths unquoted, as on Azure ML: move the repository to such a path.",
-        )
+    path = str(runs.absolute())
+    for step in pipeline.steps.values():
+        for kind, name, quote, _ in placeholders(step.command):
+            if kind == "outputs" and (problem := pasting_problem(path, quote)):
+                raise SparsightError(
+                    f"The path {path!r} {problem} (output {name!r} of component {step.component}).",
+                    hint="Move the repository to a path without such characters, or quote the output in that command.",
+                )
 
 
 def _record(

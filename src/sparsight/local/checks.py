@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import graphlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -101,6 +100,8 @@ def _check_step(pipeline: Pipeline, step: Step) -> Iterator[Problem]:
             yield from _check_literal(step, name, port, source, sorted(quotes.get(name, {"'"})))
         else:
             yield from _check_path(pipeline, step, name, source)
+            if isinstance(source, Data):
+                yield from _check_pasting(source, sorted(quotes.get(name, {"'"})))
 
 
 def _check_template(step: Step) -> Iterator[Problem]:
@@ -171,6 +172,12 @@ def _output_type(pipeline: Pipeline, source: Made) -> str:
     return pipeline.steps[source.step].outputs[source.output]
 
 
+def _check_pasting(source: Data, quotes: Sequence[str]) -> Iterator[Problem]:
+    path = str(source.path)
+    if text := next(filter(None, (pasting_problem(path, quote) for quote in quotes)), None):
+        yield Problem(source.where, f"{path!r} {text}; rename or link it.")
+
+
 def _check_data(source: Data) -> Iterator[Problem]:
     if source.is_remote:
         yield Problem(source.where, f"{source.path} is not on this machine; give the path of a local copy.")
@@ -184,5 +191,3 @@ def _check_data(source: Data) -> Iterator[Problem]:
         yield Problem(source.where, f"{source.path} is a folder; expected a file (uri_file).")
     elif source.type == "uri_folder" and not source.path.is_dir():
         yield Problem(source.where, f"{source.path} is a file; expected a folder (uri_folder).")
-    if re.search(r"[^\w./,:=@%+~-]", str(source.path)):
-        yield Problem(source.where, f"{str(source.path)!r} {pasting_problem(str(source.path), '')}; rename or link it.")
