@@ -35,7 +35,7 @@ check: install ## Lint, format, types, import contracts, documentation
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: install ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix .
