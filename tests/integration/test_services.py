@@ -310,10 +310,12 @@ def test_keys_show_nowhere(services: Services) -> None:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, f"{path} is open to others"
 
 
-def test_mlflow_keeps_artifacts_in_its_own_folder(service_environment: Services) -> None:
+def test_mlflow_keeps_artifacts_in_its_own_folder(
+    service_environment: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
-    mlflow.set_experiment("services-test")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "services-test")  # set_experiment would stay set for later tests
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 0.5)
         mlflow.log_text("hello", "notes/hello.txt")
