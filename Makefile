@@ -10,7 +10,8 @@ BIN := .venv/bin
 DATA := digits
 COMMON := containers=$(DATA) train_ratio=0.8 valid_ratio=0.2 test_ratio=0 backbone=resnet10_narrow \
 	queue_size=1024 blur=0 hue=0 model_name=$(DATA)-backbone
-DEMO_digits := $(COMMON) labels=50 image_size=28 pretraining_epochs=30 crop_scale_min=0.4 classifier_crop_scale_min=0.7 \
+DEMO_digits := $(COMMON) labels=50 image_size=28 small_image_stem=off pretraining_epochs=100 \
+	freeze_backbone=false backbone_learning_rate_ratio=0.3 crop_scale_min=0.4 classifier_crop_scale_min=0.7 \
 	horizontal_flip=0 vertical_flip=0 rotation_degrees=20 shear=0.2
 DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale_min=0.5 classifier_crop_scale_min=0.8 \
 	rotation_degrees=0 quarter_turns=true

@@ -101,8 +101,8 @@ DIGITS = Recipe(
         greyscale=0.0,
         blur=0.0,
     ),
-    epochs=40,
-    small_image_stem=True,
+    epochs=100,
+    small_image_stem=False,
 )
 CIFAR = Recipe(
     views=views(crop_scale=(0.2, 1.0), blur=0.0),
@@ -244,7 +244,9 @@ def classifiers(
         yield name, backbone, chosen
 
 
-def compare(collection: Collection, labels: Sequence[int], seed: int, epochs: int) -> Iterator[dict[str, Any]]:
+def compare(
+    collection: Collection, labels: Sequence[int], seed: int, epochs: int, *, hold_out: bool
+) -> Iterator[dict[str, Any]]:
     """Yield the test macro F1 of each classifier at each number of labels, for one seed."""
     device = best_device()
     with tempfile.TemporaryDirectory() as place:
@@ -253,7 +255,7 @@ def compare(collection: Collection, labels: Sequence[int], seed: int, epochs: in
         print(f"{collection.name}, seed {seed}: pre-trained in {time.monotonic() - began:.0f} s", flush=True)
         for count in labels:
             chosen = choose(collection, count, seed)
-            valid = chosen[::5]
+            valid = chosen[::5] if hold_out else chosen[:0]
             splits = {"train": np.setdiff1d(chosen, valid), "valid": valid, "test": collection.test}
             images = pack(Path(place) / f"labels-{count}", collection, splits)
             for name, backbone, options in classifiers(collection, pretrained, seed):
@@ -298,6 +300,7 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="CIFAR-10 as JPEG files train/<class>/*.jpg")
     parser.add_argument("--labels", default="50,100,500")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-hold-out", action="store_true", help="train on all labels, and trust the last epochs")
     parser.add_argument("--epochs", type=int, help="of pre-training, in place of the collection's own")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -315,6 +318,7 @@ def main() -> None:
                 [int(count) for count in arguments.labels.split(",")],
                 seed,
                 arguments.epochs or collection.recipe.epochs,
+                hold_out=not arguments.no_hold_out,
             ):
                 results.append(result)
                 print("  {collection} {labels} labels, seed {seed}: {name} {f1:.3f}".format(**result), flush=True)
