@@ -137,7 +137,12 @@ def _describe(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel")
         preprocessing=Preprocessing(
             image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=base.mean, std=base.std
         ),
-        hyperparameters={**arguments.hyperparameters(), "base": {"origin": base.origin, **base.hyperparameters}},
+        hyperparameters={
+            **arguments.hyperparameters(),
+            "backbone": base.description.name,  # a base model brings its own, whatever the inputs say
+            "small_image_stem": "on" if base.description.small_image_stem else "off",
+            "base": {"origin": base.origin, **base.hyperparameters},
+        },
     )
 
 

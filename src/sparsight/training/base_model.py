@@ -75,14 +75,14 @@ def open_base_model(
                 f"Both base_model ({base_model!r}) and base_model_folder ({folder}) are given; expected one of them.",
                 hint="Leave base_model at 'none' to use the folder.",
             )
-        return _from_folder(folder, "model folder")
+        return _from_folder(folder, "the weights of a model folder")
     if base_model == "imagenet":
         small_image_stem = "off"
     if base_model in {"none", "imagenet"}:
         description = describe_backbone(backbone, small_image_stem, image_size)
         return _from_nothing(description, seed, pretrained=base_model == "imagenet")
     if Path(base_model).is_dir():
-        return _from_folder(Path(base_model), "model folder")
+        return _from_folder(Path(base_model), "the weights of a model folder")
     if is_reference(base_model):
         with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
             return _from_folder(fetch_model(base_model, Path(place) / "model"), base_model)
