@@ -45,6 +45,8 @@ from sparsight.training.moco import MoCoTrainer, PretrainingOptions
 BACKBONE = "resnet10_narrow"
 MEAN, STD, _ = backbone_preprocessing(BACKBONE)
 PEERS = ("random", "scratch")
+GREY = {"saturation": 0.0, "hue": 0.0, "greyscale": 0.0, "blur": 0.0}
+"""What colour operations come to on grey photos; they aren't blurred either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +88,14 @@ DIGITS = Recipe(
         horizontal_flip=0.0,
         rotation_degrees=20.0,
         shear=0.2,
-        saturation=0.0,
-        hue=0.0,
-        greyscale=0.0,
-        blur=0.0,
+        **GREY,
     ),
     labelled=views(
         crop_scale=(0.7, 1.0),
         horizontal_flip=0.0,
         rotation_degrees=15.0,
         shear=0.15,
-        saturation=0.0,
-        hue=0.0,
-        greyscale=0.0,
-        blur=0.0,
+        **GREY,
     ),
     epochs=100,
     small_image_stem=False,
@@ -114,9 +110,7 @@ CIFAR = Recipe(
     task=MoCoOptions(queue_size=2048),
 )
 ELPV = Recipe(
-    views=views(
-        crop_scale=(0.5, 1.0), vertical_flip=0.5, quarter_turns=True, saturation=0.0, hue=0.0, greyscale=0.0, blur=0.0
-    ),
+    views=views(crop_scale=(0.5, 1.0), vertical_flip=0.5, quarter_turns=True, **GREY),
     labelled=views(
         crop_scale=(0.8, 1.0),
         crop_ratio=(0.9, 1.1),
@@ -124,10 +118,7 @@ ELPV = Recipe(
         quarter_turns=True,
         brightness=0.1,
         contrast=0.1,
-        saturation=0.0,
-        hue=0.0,
-        greyscale=0.0,
-        blur=0.0,
+        **GREY,
     ),
     epochs=40,
     small_image_stem=False,

@@ -26,11 +26,11 @@ from sparsight.data.decode import decode_image
 from sparsight.errors import SparsightError
 from sparsight.models.classifier import open_backbone, open_classifier
 from sparsight.models.folder import DESCRIPTION, WEIGHTS, ModelDescription, Preprocessing, read_weights
+from sparsight.stores.models import MLFLOW_MODEL
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-MLFLOW_MODEL = "mlflow_model"
 COLUMN = "image"
 BATCH = 64
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "timm", "torch", "torchvision")
@@ -110,6 +110,8 @@ def save_pyfunc(folder: Path, description: ModelDescription) -> None:
     from mlflow.models import Model
 
     target = folder / MLFLOW_MODEL
+    # Whoever was killed in here before has left one, perhaps half-written; MLflow writes over none.
+    shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
         _mlflow_pyfunc().save_model(
             path=str(target),

@@ -1,7 +1,6 @@
 """The step train_moco: pre-trains a backbone on unlabelled images with MoCo v2, and registers it."""
 
 import dataclasses
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,7 +149,7 @@ def _train(
     from sparsight.models.folder import write_model
     from sparsight.models.moco import MoCo
     from sparsight.models.precision import best_device, resolve_precision
-    from sparsight.models.pyfunc import MLFLOW_MODEL, save_pyfunc
+    from sparsight.models.pyfunc import save_pyfunc
     from sparsight.training.labelled import distinct
     from sparsight.training.moco import EpochRecord, MoCoTrainer
 
@@ -176,8 +175,6 @@ def _train(
         write_model(draft.folder, description, network.backbone.state_dict())
         final = _report(draft.folder / "report", trainer, description, probe, untrained)
         tracker.metrics({f"final_{name}": value for name, value in final.items()})
-        # A run that was killed from here on has left one, perhaps half-written; MLflow writes over none.
-        shutil.rmtree(draft.folder / MLFLOW_MODEL, ignore_errors=True)
         save_pyfunc(draft.folder, description)
         trainer.remove_checkpoint(draft.folder)
         draft.counts.update(images=len(positions), epochs=arguments.epochs)

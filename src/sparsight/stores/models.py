@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ARTIFACT = "model"
 MLFLOW_MODEL = "mlflow_model"
+"""Folder in a model artefact that MLflow opens; models.pyfunc writes it."""
 MANIFEST = "manifest.json"
 REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,254})(?:@(?P<alias>[A-Za-z0-9_.-]+)|/(?P<version>\d+))")
 
