@@ -103,14 +103,19 @@ def port_user(port: int) -> str:
     return ""
 
 
-def last_lines(path: Path, count: int = 12) -> str:
-    """Return the end of a log, indented; says so when it is empty."""
+def read_tail(path: Path) -> str:
+    """Read the last 16 KB of a log; nothing where it can't be read."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            lines = file.read().decode(errors="replace").splitlines()[-count:]
+            file.seek(max(0, path.stat().st_size - 16384))
+            return file.read().decode(errors="replace")
     except OSError:
-        lines = []
+        return ""
+
+
+def last_lines(path: Path, count: int = 12) -> str:
+    """Return the end of a log, indented; says so when it is empty."""
+    lines = read_tail(path).splitlines()[-count:]
     return "\n".join(f"  {line}" for line in lines) or "  (the log is empty)"
 
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sparsight.local.processes import read_tail
 from sparsight.local.records import RunFolder, StepRecord
 from sparsight.progress import duration
 
@@ -27,13 +28,7 @@ STYLES = {
 
 def last_lines(log: Path, count: int) -> list[str]:
     """Read the last lines of a log that hold something; a line redrawn in place counts as drawn last."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16384))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in read_tail(log).split("\n")]
     return [line for line in lines if line.strip()][-count:]
 
 
