@@ -4,6 +4,7 @@ UV_VERSION := 0.13.9
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sparsight
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
+TOOLS := .tools/bin
 
 # `make run`: sample photos, and a size that two cores finish within a quarter of an hour. `make run DATA=elpv` takes
 # photos of solar cells instead of digits.
@@ -31,7 +32,7 @@ run: install ## Pre-train and classify sample photos with embedded services; end
 test: install ## Run the tests, against real servers on loopback
 	@$(BIN)/python -m pytest
 
-check: install ## Lint, format, types, import contracts, documentation
+check: install .tools/.installed ## Lint, format, types, import contracts, documentation, infrastructure
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -50,7 +51,7 @@ services: install ## Start Azurite, the Cosmos DB server and MLflow on loopback
 
 clean: ## Remove what was installed, and caches; runs/ and the services' data stay
 	-@test ! -x $(BIN)/python || $(BIN)/python execute.py services down
-	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .tools node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' pyproject.toml
 
@@ -59,6 +60,7 @@ lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.t
 	$(LOCK) --upgrade --universal --no-annotate --constraint requirements.all --extra samples --extra dev --generate-hashes -o requirements.lock
 	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure -o environments/cpu/requirements.txt
 	rm requirements.all
+	$(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' --upgrade --universal --no-annotate --generate-hashes --group tools -o requirements-tools.lock
 	npm install --package-lock-only
 
 $(UV):
@@ -73,6 +75,12 @@ $(UV):
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
 	@VIRTUAL_ENV=.venv $(UV) pip sync --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
+.tools/.installed: requirements-tools.lock | $(UV)
+	@echo "Installing linters"
+	@test -x $(TOOLS)/python || $(PYTHON) -m venv --without-pip .tools
+	@VIRTUAL_ENV=.tools $(UV) pip sync --quiet --require-hashes requirements-tools.lock
 	@touch $@
 
 node_modules/.installed: package-lock.json
