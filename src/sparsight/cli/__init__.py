@@ -1,16 +1,16 @@
-"""The command line: `python execute.py list | show | run | runs | services | data`."""
+"""The command line: `python execute.py list | show | run | runs | submit | jobs | fetch | services | data`."""
 
 import sys
 from pathlib import Path
 
 import typer
 
-from sparsight.cli import data, history, pipelines, running, services
+from sparsight.cli import cloud, data, history, pipelines, running, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
     name="execute.py",
-    help="Run Azure ML pipelines on this machine: image recognition from many photos and few labels.",
+    help="Run Azure ML pipelines, here or on a workspace: image recognition from many photos and few labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -20,6 +20,9 @@ app.command("list")(pipelines.list_pipelines)
 app.command("show")(pipelines.show)
 app.command("run")(running.run)
 app.command("runs")(history.runs)
+app.command("submit")(cloud.submit)
+app.command("jobs")(cloud.jobs)
+app.command("fetch")(cloud.fetch)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
 

@@ -64,7 +64,7 @@ def show(context: typer.Context, pipeline: PipelineName) -> None:
     console.print("\n[bold]Steps[/], those on one level side by side:")
     for number, level in enumerate(loaded.levels(), 1):
         for name in level:
-            console.print(f"  {number}  {escape(_step(loaded.steps[name]))}", soft_wrap=True)
+            console.print(f"  {number}  {escape(step_line(loaded.steps[name]))}", soft_wrap=True)
     for name, made in loaded.outputs.items():
         console.print(f"  output {escape(name)}  from {escape(made.step)}.{escape(made.output)}", soft_wrap=True)
 
@@ -90,7 +90,8 @@ def _inputs(pipeline: "Pipeline") -> Any:
     return table
 
 
-def _step(step: "Step") -> str:
+def step_line(step: "Step") -> str:
+    """Describe a step in a line: its name, its component, what it waits for."""
     after = f"  after {', '.join(step.parents)}" if step.parents else ""
     runs = "" if step.deterministic else "  (runs every time)"
     return f"{step.name} [{step.component}]{after}{runs}"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,20 +185,21 @@ def _tell(folder: "RunFolder", runner: "Runner", status: str, console: "Console"
     for record in runner.records.values():
         if record.status in FINISHED:
             for name in record.outputs:
-                _tell_output(say, record, folder.step(record.name) / "outputs" / name)
+                show_output(say, record.name, folder.step(record.name) / "outputs" / name)
         elif record.status == "failed":
             _tell_failure(say, folder, record)
     if status == "done":
-        say(f"Done: {_relative(folder.path)}")
+        say(f"Done: {relative(folder.path)}")
     else:
         say(f"{status.capitalize()}. Take it up again with: python execute.py run --resume {folder.id}")
 
 
-def _tell_output(say: Any, record: "StepRecord", output: Path) -> None:
-    say(f"{record.name}: {_relative(output)}")
+def show_output(say: Callable[[str], None], step: str, output: Path) -> None:
+    """Say where a step's output is, which page to open, and what its summary says."""
+    say(f"{step}: {relative(output)}")
     for page in (output / "index.html", output / "report" / "index.html"):
         if page.is_file():
-            say(f"{record.name}: open {_relative(page)}")
+            say(f"{step}: open {relative(page)}")
     summary = output / "summary.txt"
     if summary.is_file():
         say(summary.read_text(encoding="utf-8").rstrip())
@@ -208,12 +209,12 @@ def _tell_failure(say: Any, folder: "RunFolder", record: "StepRecord") -> None:
     from sparsight.local.view import last_lines
 
     log = folder.log(record.name)
-    say(f"\n{record.name} failed with exit code {record.exit_code}. The end of {_relative(log)}:")
+    say(f"\n{record.name} failed with exit code {record.exit_code}. The end of {relative(log)}:")
     for line in last_lines(log, _LOG_LINES):
         say(f"  {line}")
 
 
-def _relative(path: Path) -> str:
+def relative(path: Path) -> str:
     """Write a path from the current folder where it lies below it."""
     absolute = path.absolute()
     here = Path.cwd()

@@ -19,7 +19,7 @@ def load_job_file(path: Path) -> Any:
         SparsightError: azure-ai-ml can't load the file.
     """
     try:
-        with _quiet():
+        with quiet():
             from azure.ai.ml import load_job
 
             return load_job(path)
@@ -30,7 +30,7 @@ def load_job_file(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep azure-ai-ml's notes on experimental classes, anonymous assets and old calls of its own off the screen."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -47,7 +47,7 @@ def _quiet() -> Iterator[None]:
 
 def validate(job: Any) -> Mapping[str, str]:
     """Ask azure-ai-ml's only validator that needs no workspace; problems by place."""
-    with _quiet():
+    with quiet():
         messages: Mapping[str, str] = job._validate().error_messages
     return messages
 

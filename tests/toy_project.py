@@ -13,7 +13,7 @@ from sparsight.local.loading import load_pipeline
 from sparsight.local.problems import Problem
 from sparsight.local.records import RunFolder, all_runs
 
-TOYS = Path(__file__).parent / "pipelines"
+TOYS = Path(__file__).parent / "toy_pipelines"
 
 INLINE = """\
 $schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
@@ -52,11 +52,12 @@ class Answer:
 
 
 class Project:
-    """A repository with nothing but pipelines in it."""
+    """A repository with nothing but the toy pipelines in it; without them, one that is there already."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], *, toys: bool = True) -> None:
         self.root, self._capsys = root, capsys
-        shutil.copytree(TOYS, root / "pipelines")
+        if toys:
+            shutil.copytree(TOYS, root / "pipelines")
 
     def __call__(self, *arguments: str) -> Answer:
         """Run a command in this process."""

@@ -1,0 +1,1 @@
+"""Submits pipelines to an Azure ML workspace, follows their jobs, and brings results back."""

@@ -1,0 +1,170 @@
+"""Jobs in a workspace on loopback, which runs them for real: followed, fetched, failed, cancelled, lost and found."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Credential
+from toy_project import Project
+from workspace_server import Message, Refusal, WorkspaceServer
+
+from sparsight.cloud import following
+
+pytestmark = [pytest.mark.usefixtures("config", "signed_in")]
+
+
+@pytest.fixture(autouse=True)
+def _runs(workspace_server: WorkspaceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace_server.runs_jobs = True
+    monkeypatch.setattr(following, "INTERVAL", 0.2)
+
+
+def submitted(server: WorkspaceServer) -> str:
+    return next(reversed(server.jobs))
+
+
+def test_submit_follow_fetch(toys: Project, workspace_server: WorkspaceServer) -> None:
+    answer = toys("submit", "two", "--set", "word=ahoy", "--wait")
+    assert answer.code == 0, answer.out + answer.err
+    name = submitted(workspace_server)
+    assert "hello: done after" in answer.out
+    assert f"Done: {name}" in answer.out
+    fetched = toys("fetch", name)
+    assert fetched.code == 0, fetched.err
+    words = toys.root / "jobs" / name / "both" / "outputs" / "words"
+    assert "ahoy" in next(words.iterdir()).read_text()
+    assert (toys.root / "jobs" / name / "hello" / "log.txt").is_file()
+    assert f"jobs/{name}/both/outputs/words" in fetched.out
+
+
+def test_a_failing_step_ends_with_its_log_and_exit_code_1(toys: Project, workspace_server: WorkspaceServer) -> None:
+    answer = toys("submit", "two", "--set", "fail=yes", "--wait")
+    assert answer.code == 1
+    assert "hello failed" in answer.out
+    assert "told to fail" in answer.out
+    fetched = toys("fetch", submitted(workspace_server), "world")
+    assert fetched.code == 0
+    assert "world: done" in fetched.out
+
+
+def test_jobs_lists_and_shows(toys: Project, workspace_server: WorkspaceServer) -> None:
+    toys("submit", "two", "--wait")
+    name = submitted(workspace_server)
+    listed = toys("jobs")
+    assert listed.code == 0, listed.err
+    assert name in listed.out
+    assert "done" in listed.out
+    shown = toys("jobs", name)
+    assert f"{name}: done" in shown.out
+    assert "both: done" in shown.out
+
+
+def test_a_cancelled_job_ends_with_exit_code_130(toys: Project, workspace_server: WorkspaceServer) -> None:
+    toys("submit", "two", "--set", "seconds=60")
+    name = submitted(workspace_server)
+    wait_for(lambda: any(child.status == "Running" for child in workspace_server.jobs[name].children().values()))
+    assert toys("jobs", name, "--cancel").code == 0
+    answer = toys("jobs", name, "--wait")
+    assert answer.code == 130
+    assert f"Cancelled: {name}" in answer.out
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_alone_and_says_how_to_cancel(
+    toys: Project, workspace_server: WorkspaceServer
+) -> None:
+    def interrupt() -> None:
+        wait_for(lambda: bool(workspace_server.sent("GET", "/children")))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    answer = toys("submit", "two", "--set", "seconds=60", "--wait")
+    assert answer.code == 130
+    name = submitted(workspace_server)
+    assert f"python execute.py jobs {name} --cancel" in answer.out
+    assert not workspace_server.jobs[name].cancelled
+
+
+def test_a_lost_connection_is_told_and_borne(toys: Project, workspace_server: WorkspaceServer) -> None:
+    cut = iter([OSError("the line is cut")] * 8)
+    workspace_server.trouble = troubling("/children", cut)
+    answer = toys("submit", "two", "--wait")
+    assert answer.code == 0, answer.out + answer.err
+    assert "No answer from photos-ws, asking again" in answer.out
+    assert "photos-ws answers again." in answer.out
+
+
+def test_an_expired_token_is_replaced(toys: Project, workspace_server: WorkspaceServer, signed_in: Credential) -> None:
+    expired = iter([Refusal(401, "ExpiredAuthenticationToken", "The access token expiry is in the past.")] * 2)
+    workspace_server.trouble = troubling("/children", expired)
+    answer = toys("submit", "two", "--wait")
+    assert answer.code == 0, answer.out + answer.err
+    assert "No answer from photos-ws, asking again: The access token expiry is in the past." in answer.out
+
+
+def test_signed_out_while_waiting_says_that_the_job_goes_on(
+    toys: Project, workspace_server: WorkspaceServer, signed_in: Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azure.identity import CredentialUnavailableError
+
+    def nobody(*_: object, **__: object) -> None:
+        raise CredentialUnavailableError(message="Please run 'az login' to set up an account")
+
+    def sign_out(message: Message) -> None:
+        if message.path.endswith("/children"):
+            monkeypatch.setattr(signed_in, "get_token", nobody)
+            raise Refusal(401, "ExpiredAuthenticationToken", "The access token expiry is in the past.")
+
+    workspace_server.trouble = sign_out
+    answer = toys("submit", "two", "--wait")
+    assert answer.code == 2
+    assert "Nobody is signed in any more." in answer.err
+    assert f"python execute.py jobs {submitted(workspace_server)} --wait" in answer.err
+
+
+def test_no_answer_for_too_long_gives_up(
+    toys: Project, workspace_server: WorkspaceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "PATIENCE", 0.5)
+    workspace_server.trouble = troubling("/children", iter([OSError("the line is cut")] * 1000))
+    answer = toys("submit", "two", "--wait")
+    assert answer.code == 2
+    assert "No answer for" in answer.err
+    assert "The job goes on" in answer.err
+
+
+def test_a_job_and_a_step_that_do_not_exist(toys: Project, workspace_server: WorkspaceServer) -> None:
+    assert "was not found" in toys("jobs", "nothing-1").err
+    toys("submit", "two", "--wait")
+    answer = toys("fetch", submitted(workspace_server), "bohth")
+    assert answer.code == 2
+    assert "did you mean 'both'?" in answer.err
+
+
+def test_fetch_again_keeps_what_is_here(toys: Project, workspace_server: WorkspaceServer, tmp_path: Path) -> None:
+    toys("submit", "two", "--wait")
+    name = submitted(workspace_server)
+    toys("fetch", name, "both", "--into", str(tmp_path / "here"))
+    asked = len(workspace_server.sent("POST", "batchGetResolvedUris"))
+    assert toys("fetch", name, "both", "--into", str(tmp_path / "here")).code == 0
+    assert len(workspace_server.sent("POST", "batchGetResolvedUris")) == asked
+
+
+def troubling(path: str, troubles: "object") -> Callable[[Message], None]:
+    """Raise one trouble after the other at requests whose path ends so, until there are no more."""
+
+    def trouble(message: Message) -> None:
+        if message.path.endswith(path) and (error := next(troubles, None)):  # type: ignore[call-overload]
+            raise error
+
+    return trouble
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
