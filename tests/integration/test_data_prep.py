@@ -77,7 +77,8 @@ def table(container: str, names: list[str], hashes: Mapping[str, bytes] = PHOTOS
 
 
 def write_dataset(folder: Path, dataset: pd.DataFrame) -> Path:
-    with new_artefact(folder, "dataset", {}) as draft:
+    with new_artefact(folder, "dataset", {"containers": "photos", "limit": None}) as draft:
+        draft.counts["train"] = int((dataset["split"] == "train").sum())
         for split, rows in dataset.groupby("split", sort=False):
             rows.drop(columns="split").to_csv(draft.folder / f"{split}.csv", index=False)
     return folder
@@ -140,6 +141,9 @@ def test_the_step_packs_what_the_dataset_says(container: str, tmp_path: Path) ->
         "images": COUNT, "rows": 180, "shards": 10, "failures": 0, "train": 140, "valid": 20, "test": 20,
     }  # fmt: skip
     assert (tmp_path / "images" / "failures.csv").read_text() == "id,uri,reason\n"
+    assert images.origin.query == {"containers": "photos", "limit": None}
+    assert images.origin.counts == {"train": 140}
+    assert images.origin.digest == images.manifest.parameters["dataset_sha256"]
 
 
 def half(content: bytes) -> bytes:

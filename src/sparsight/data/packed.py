@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sparsight.data.artefact import Manifest, read_manifest
+from sparsight.data.origin import Origin, read_origin
 from sparsight.errors import SparsightError
 
 SHARD_BYTES = 64 * 2**20
@@ -52,6 +53,11 @@ class PackedImages:
         self._check()
         height, width = self._shards[0].shape[1:3] if self._shards else (0, 0)
         self.size: tuple[int, int] = (height, width)
+
+    @property
+    def origin(self) -> Origin:
+        """The dataset that the images are from."""
+        return read_origin(self.folder, self.manifest)
 
     def _check(self) -> None:
         for number, shard in enumerate(self._shards):

@@ -1,7 +1,6 @@
 """A dataset's images, fetched and packed to shards, so that a killed run goes on and ends in the very same bytes."""
 
 import dataclasses
-import hashlib
 import math
 import shutil
 from collections import Counter
@@ -12,6 +11,7 @@ import pandas as pd
 
 from sparsight.data.artefact import is_finished, new_artefact, write_text
 from sparsight.data.fetching import CORES_PER_PROCESS, Packing, cores, fetchers
+from sparsight.data.origin import Origin, table_digest, write_origin
 from sparsight.data.packing_plan import Plan
 from sparsight.errors import SparsightError
 from sparsight.progress import Progress
@@ -28,6 +28,7 @@ def pack_images(
     max_failures: float = 0.01,
     concurrency: int = 32,
     processes: int | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Fetch every image of a dataset once and write an images artefact.
 
@@ -43,6 +44,7 @@ def pack_images(
         max_failures: share of the images that may fail, 0 to 1.
         concurrency: downloads under way at once.
         processes: processes that download and decode on the cores at hand; by default one for every four cores.
+        origin: where the dataset is from, where that is known; kept with the images.
 
     Raises:
         SparsightError: too many images failed, or the store can't be read.
@@ -52,8 +54,7 @@ def pack_images(
             f"concurrency is {concurrency} and max_failures {max_failures:g};"
             " expected 1 or more, and a share from 0 to 1."
         )
-    fingerprint = hashlib.sha256(dataset.to_csv(index=False).encode()).hexdigest()
-    parameters = {**dataclasses.asdict(packing), "dataset_sha256": fingerprint}
+    parameters = {**dataclasses.asdict(packing), "dataset_sha256": table_digest(dataset)}
     if is_finished(target, "images", parameters):
         return
     with new_artefact(target, "images", parameters, resume=True) as draft:
@@ -65,6 +66,8 @@ def pack_images(
                 plan.finishing_path.touch()
             plan.close_up()
         draft.counts.update(plan.counts())
+        if origin:
+            write_origin(draft.folder, origin)
         shutil.rmtree(plan.work)
 
 

@@ -25,6 +25,7 @@ def main(arguments: Arguments) -> None:
     """Pack the dataset's images at the size asked for, else at the one the backbone was made for."""
     from sparsight.data.dataset import read_dataset
     from sparsight.data.fetching import Packing
+    from sparsight.data.origin import origin_of
     from sparsight.data.packing import pack_images
 
     packing = Packing(
@@ -33,12 +34,14 @@ def main(arguments: Arguments) -> None:
         max_pixels=arguments.max_pixels,
         max_bytes=arguments.max_bytes,
     )
+    dataset = read_dataset(arguments.dataset)
     pack_images(
-        read_dataset(arguments.dataset),
+        dataset,
         arguments.images,
         packing,
         max_failures=arguments.max_failures,
         concurrency=arguments.concurrency,
+        origin=origin_of(arguments.dataset, dataset),
     )
 
 
