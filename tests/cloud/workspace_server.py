@@ -199,7 +199,38 @@ class WorkspaceServer:
         containers = {"workspaceblobstore": BLOBSTORE, "workspaceartifactstore": ARTIFACTS}
         return {"secretsType": "Sas", "sasToken": self.storage.sas(self.storage.container(containers[name]))}
 
-    # Code, environments, components, models, data
+    # Models: before the routes for versions of any kind, which would take theirs too
+
+    @route("GET", "/models")
+    def list_models(self, message: Message) -> Any:
+        names = {path.split("/")[2] for path in self.resources if path.startswith("/models/")}
+        return {"value": [self.model(message, name) for name in sorted(names)]}
+
+    @route("GET", "/models/{name}")
+    def model(self, message: Message, name: str) -> Any:
+        numbers = [int(path.split("/")[4]) for path in self.resources if path.startswith(f"/models/{name}/versions/")]
+        if not numbers:
+            raise Refusal(404, "UserError", f"Model container {name} was not found.")
+        properties = {"latestVersion": str(max(numbers)), "nextVersion": str(max(numbers) + 1)}
+        return {"id": f"{WORKSPACE}/models/{name}", "name": name, "properties": properties}
+
+    @route("PUT", "/models/{name}/versions/{version}")
+    def put_model(self, message: Message, name: str, version: str) -> Any:
+        """Tags may change; where the files are and the properties that are there may not."""
+        with self._lock:
+            before = self.resources.get(f"/models/{name}/versions/{version}")
+            properties = {"flavors": {}, **message.body["properties"]}
+            if before and before["properties"]["modelUri"] != properties["modelUri"]:
+                raise Refusal(400, "UserError", "Asset paths cannot be updated.")
+            kept = before["properties"].get("properties", {}) if before else {}
+            if any(properties.get("properties", {}).get(key) != value for key, value in kept.items()):
+                raise Refusal(400, "UserError", "Properties cannot be changed.")
+            body = self.put_version(message, "models", name, version)
+            made = before["systemData"] if before else {"createdAt": utc(time.time()), "createdBy": "Nobody"}
+            body |= {"properties": properties, "systemData": made}
+            return body
+
+    # Code, environments, components, data
 
     @route("GET", "/codes/{name}/versions")
     def find_code(self, message: Message, name: str) -> Any:

@@ -1,5 +1,6 @@
 """The model registry against a real MLflow server: publish, fetch, and errors that say what there is instead."""
 
+import json
 import uuid
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from sparsight.errors import SparsightError
 from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription, ModelDescription, Preprocessing, read_description, write_model
 from sparsight.models.pyfunc import example_input, save_pyfunc
-from sparsight.stores.models import fetch_model, is_reference, register_model
+from sparsight.stores.lineage import Lineage
+from sparsight.stores.models import fetch_model, register_model
+from sparsight.stores.registry import is_reference
 
 pytestmark = [pytest.mark.usefixtures("service_environment")]
 
@@ -43,7 +46,11 @@ def backbone_folder(folder: Path, seed: int = 0) -> Path:
 
 def publish(folder: Path, name: str) -> str:
     with mlflow.start_run() as run:
-        return register_model(folder, name, run_id=run.info.run_id, tags={"dataset": "elpv"})
+        return register_model(folder, name, lineage(run.info.run_id)).reference
+
+
+def lineage(run_id: str = "0") -> Lineage:
+    return Lineage(kind="backbone", backbone="resnet10_narrow", step="train_moco", run_id=run_id)
 
 
 def test_versions_come_back_as_they_were_published(tmp_path: Path, name: str) -> None:
@@ -57,7 +64,8 @@ def test_versions_come_back_as_they_were_published(tmp_path: Path, name: str) ->
         expected = load_backbone(published)[0].state_dict()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in load_backbone(fetched)[0].state_dict().items())
     version = mlflow.MlflowClient().get_model_version(name, "2")
-    assert version.tags == {"dataset": "elpv"}
+    assert Lineage.of_tags(version.tags) == lineage(version.run_id)
+    assert json.loads((latest / "lineage.json").read_text())["run_id"] == version.run_id
     assert mlflow.get_run(version.run_id).info.status == "FINISHED"
 
 
@@ -67,7 +75,7 @@ def test_an_alias_names_a_version(tmp_path: Path, name: str) -> None:
     publish(folder, name)
     mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
     assert fetch_model(f"{name}@champion", tmp_path / "champion").is_dir()
-    with pytest.raises(SparsightError, match=rf"{name}@latest, {name}@champion"):
+    with pytest.raises(SparsightError, match=rf"{name}@latest, {name}@candidate, {name}@champion"):
         fetch_model(f"{name}@challenger", tmp_path / "challenger")
 
 
@@ -119,9 +127,9 @@ def test_a_model_that_is_not_ours_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_name_or_folder_that_will_not_do_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SparsightError, match="can't be a model's name"):
-        register_model(tmp_path, "photos/new", run_id="0", tags={})
+        register_model(tmp_path, "photos/new", lineage())
     with pytest.raises(SparsightError, match="no mlflow_model folder"):
-        register_model(tmp_path, name, run_id="0", tags={})
+        register_model(tmp_path, name, lineage())
 
 
 @pytest.mark.parametrize(("text", "expected"), [("a@latest", True), ("a/3", True), ("a", False), ("./a/b", False)])

@@ -14,12 +14,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from sparsight.data.artefact import read_manifest
+from sparsight.data.origin import Origin, write_origin
 from sparsight.errors import SparsightError
 from sparsight.evaluation.metrics import read_metrics, read_predictions
 from sparsight.local.services import Services
 from sparsight.models.classifier import load_classifier
 from sparsight.models.pyfunc import PyfuncModel
 from sparsight.steps.train_classifier import Arguments, main
+from sparsight.stores.lineage import Lineage
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.kron(data[:200].reshape(-1, 8, 8) * (255 / 16), np.ones((2, 2))).astype(np.uint8)
     folder = tmp_path_factory.mktemp("digits") / "images"
     splits = ["train"] * 60 + ["valid"] * 40 + ["test"] * 100
-    return write_packed_images(
+    write_packed_images(
         folder, np.repeat(pixels[..., None], 3, axis=3), [f"digit/{number}" for number in target[:200]], splits
     )
+    write_origin(folder, Origin(query={"containers": "digits", "limit": None}, digest="of-the-digits"))
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +58,11 @@ def arguments(images: Path, model: Path, name: str, **changes: object) -> Argume
     return dataclasses.replace(quick, **changes)
 
 
-def test_a_model_with_its_report_is_written_tracked_and_registered(images: Path, tmp_path: Path, name: str) -> None:
+def test_a_model_with_its_report_is_written_tracked_and_registered(
+    images: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSIGHT_RUN", "20260101-classify")
+    monkeypatch.setenv("SPARSIGHT_CODE_VERSION", "v7-dirty")
     main(arguments(images, tmp_path / "model", name))
 
     manifest = read_manifest(tmp_path / "model", "model")
@@ -66,6 +74,14 @@ def test_a_model_with_its_report_is_written_tracked_and_registered(images: Path,
 
     version = mlflow.MlflowClient().get_model_version(name, "1")
     run = mlflow.get_run(version.run_id)
+    lineage = Lineage.of_tags(version.tags)
+    assert lineage.metrics == metrics.overall()
+    assert (lineage.test_digest, lineage.test_images) == (metrics.images_digest, 100)
+    assert (lineage.kind, lineage.step, lineage.run_id) == ("classifier", "train_classifier", version.run_id)
+    assert (lineage.pipeline_run, lineage.code_version) == ("20260101-classify", "v7-dirty")
+    assert lineage.dataset_query == {"containers": "digits", "limit": None}
+    assert lineage.dataset_digest == "of-the-digits"
+    assert lineage.base_model == "random weights"
     assert run.data.metrics["test_macro_f1"] == pytest.approx(metrics.macro_f1)
     assert run.data.params["epochs"] == "15"
     losses = mlflow.MlflowClient().get_metric_history(version.run_id, "train_loss")
@@ -99,6 +115,8 @@ def test_the_same_arguments_give_the_same_folder_and_a_base_model_is_used(
 
     main(arguments(images, tmp_path / "three", name, base_model_folder=tmp_path / "one", epochs=2))
     main(arguments(images, tmp_path / "four", name, base_model=f"{name}@latest", epochs=2, freeze_backbone=False))
+    four = Lineage.of_tags(mlflow.MlflowClient().get_model_version(name, "4").tags)
+    assert four.base_model == f"{name}/3"
     one, three, four = (load_classifier(tmp_path / folder)[0].state_dict() for folder in ("one", "three", "four"))
     assert one["backbone.conv1.weight"].equal(three["backbone.conv1.weight"])
     assert not one["backbone.conv1.weight"].equal(four["backbone.conv1.weight"])

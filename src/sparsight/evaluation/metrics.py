@@ -71,6 +71,10 @@ class Metrics(_Stored):
     classes: dict[str, ClassMetrics]
     confusion: list[list[int]] = Field(description="row: true class, column: predicted, both in the order of classes")
 
+    def overall(self) -> dict[str, float]:
+        """The numbers over all classes, by name."""
+        return {name: getattr(self, name) for name in ("accuracy", "macro_f1", "weighted_f1", "calibration_error")}
+
 
 def evaluate(predictions: Predictions, classes: Sequence[str], *, split: str = "test") -> Metrics:
     """Measure predictions.

@@ -26,7 +26,7 @@ from sparsight.data.decode import decode_image
 from sparsight.errors import SparsightError
 from sparsight.models.classifier import open_backbone, open_classifier
 from sparsight.models.folder import DESCRIPTION, WEIGHTS, ModelDescription, Preprocessing, read_weights
-from sparsight.stores.models import MLFLOW_MODEL
+from sparsight.stores.registry import MLFLOW_MODEL
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sparsight.training.base_model import BaseModel
     from sparsight.training.classifier import ClassifierOptions, Trained
     from sparsight.training.labelled import LabelledSplits
+    from sparsight.training.publishing import Measured
     from sparsight.training.tracking import Tracker
 
 PLACES = ("images", "model", "base_model_folder", "model_name")
@@ -64,9 +65,9 @@ def main(arguments: Arguments) -> None:
     """Train where the model isn't there yet, and register it."""
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
-    from sparsight.stores.models import register_model
     from sparsight.training.base_model import open_base_model
     from sparsight.training.labelled import LabelledSplits
+    from sparsight.training.publishing import publish
     from sparsight.training.tracking import tracked_run
 
     splits = LabelledSplits.of(PackedImages(arguments.images))
@@ -83,10 +84,15 @@ def main(arguments: Arguments) -> None:
     with tracked_run("train_classifier", _flat(arguments)) as tracker:
         if not is_finished(arguments.model, "model", parameters):
             _train(arguments, splits, base, description, parameters, tracker)
-        _track(tracker, arguments.model / "report")
-        tags = {"sparsight.kind": "classifier", "sparsight.backbone": description.backbone.name}
-        reference = register_model(arguments.model, arguments.model_name, run_id=tracker.run_id, tags=tags)
-        print(f"Registered {reference}", flush=True)
+        publish(
+            arguments.model,
+            arguments.model_name,
+            step="train_classifier",
+            run_id=tracker.run_id,
+            images=splits.images,
+            measured=_track(tracker, arguments.model / "report"),
+            base_model=base.version or base.origin,
+        )
 
 
 def _train(
@@ -211,13 +217,14 @@ def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> 
     )
 
 
-def _track(tracker: "Tracker", report: Path) -> None:
+def _track(tracker: "Tracker", report: Path) -> "Measured":
     from sparsight.evaluation.metrics import METRICS, read_metrics
+    from sparsight.training.publishing import Measured
 
     metrics = read_metrics(report / METRICS)
-    names = ("accuracy", "macro_f1", "weighted_f1", "calibration_error")
-    tracker.metrics({f"test_{name}": getattr(metrics, name) for name in names})
+    tracker.metrics({f"test_{name}": value for name, value in metrics.overall().items()})
     tracker.folder(report, "report")
+    return Measured(metrics=metrics.overall(), test_digest=metrics.images_digest, test_images=metrics.images)
 
 
 def _flat(arguments: Arguments) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def main(arguments: Arguments) -> None:
     """Train where the model isn't there yet, and register it."""
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
-    from sparsight.stores.models import register_model
+    from sparsight.evaluation.pretraining_report import read_final_metrics
+    from sparsight.training.publishing import Measured, publish
     from sparsight.training.tracking import tracked_run
 
     images = PackedImages(arguments.images)
@@ -111,9 +112,14 @@ def main(arguments: Arguments) -> None:
     with tracked_run("train_moco", arguments.hyperparameters()) as tracker:
         if not is_finished(arguments.model, "model", parameters):
             _train(arguments, images, description, parameters, tracker)
-        tags = {"sparsight.kind": "backbone", "sparsight.backbone": arguments.backbone}
-        reference = register_model(arguments.model, arguments.model_name, run_id=tracker.run_id, tags=tags)
-        print(f"Registered {reference}", flush=True)
+        publish(
+            arguments.model,
+            arguments.model_name,
+            step="train_moco",
+            run_id=tracker.run_id,
+            images=images,
+            measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
+        )
 
 
 def _describe(arguments: Arguments, images: "PackedImages") -> "ModelDescription":

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from sparsight.errors import SparsightError
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from azure.cosmos.aio import CosmosClient
     from azure.identity.aio import DefaultAzureCredential
     from azure.storage.blob.aio import BlobServiceClient
@@ -144,6 +145,22 @@ async def credential(stack: AsyncExitStack) -> "DefaultAzureCredential":
     from azure.identity.aio import DefaultAzureCredential
 
     return await stack.enter_async_context(DefaultAzureCredential())
+
+
+def signed_in(environment: Mapping[str, str] = os.environ) -> "TokenCredential":
+    """Sign in for a client that isn't asynchronous: in a job as its user, where it runs as one, else as `credential`.
+
+    Azure ML tells a job of its cluster's identity under a name of its own.
+    """
+    if environment.get("OBO_ENDPOINT"):
+        from azure.ai.ml.identity import AzureMLOnBehalfOfCredential
+
+        user: TokenCredential = AzureMLOnBehalfOfCredential()
+        return user
+    from azure.identity import DefaultAzureCredential
+
+    identity = environment.get("AZURE_CLIENT_ID") or environment.get("DEFAULT_IDENTITY_CLIENT_ID")
+    return DefaultAzureCredential(managed_identity_client_id=identity)
 
 
 def _required(environment: Mapping[str, str], variable: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """Where a classifier's backbone comes from: the registry, a folder, ImageNet weights, or none."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from sparsight.errors import SparsightError
 from sparsight.models.backbones import backbone_preprocessing, create_backbone, describe_backbone
 from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription
-from sparsight.stores.models import fetch_model, is_reference
+from sparsight.stores.models import fetch_model, find_model
+from sparsight.stores.registry import is_reference
 
 Channels = tuple[float, float, float]
 
@@ -29,6 +30,7 @@ class BaseModel:
         origin: where the weights are from, for people.
         image_size: what it was trained on, in pixels; None where it hasn't been.
         hyperparameters: what it was trained with, where that is known.
+        version: which version of a registered model it is, whatever alias it was asked for by; else empty.
     """
 
     backbone: nn.Module
@@ -38,6 +40,7 @@ class BaseModel:
     origin: str
     image_size: int | None
     hyperparameters: dict[str, Any]
+    version: str = ""
 
     def notes(self, image_size: int) -> list[str]:
         """What a reader of the results should know when images of this size go through it."""
@@ -58,8 +61,8 @@ def open_base_model(
     """Open what a classifier stands on. Of a model artefact only the (query) backbone is loaded.
 
     Args:
-        base_model: `none` (random weights), `imagenet`, a registered model (`name@latest`, `name/3`), or the path of
-            a model folder.
+        base_model: `none` (random weights), `imagenet`, a registered model (`name@latest`, `name@production`,
+            `name/3`), or the path of a model folder.
         folder: a model folder from an earlier step; takes the place of `base_model`.
         backbone: the network to build for `none` and `imagenet`.
         image_size: of the images to classify.
@@ -84,8 +87,10 @@ def open_base_model(
     if Path(base_model).is_dir():
         return _from_folder(Path(base_model), "the weights of a model folder")
     if is_reference(base_model):
+        version = find_model(base_model)
         with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
-            return _from_folder(fetch_model(base_model, Path(place) / "model"), base_model)
+            base = _from_folder(fetch_model(version, Path(place) / "model"), base_model)
+        return replace(base, version=version.reference)
     raise SparsightError(
         f"base_model {base_model!r} is neither a folder that is there nor a registered model; "
         "expected none, imagenet, name@latest, name/3, or a folder."

@@ -1,0 +1,67 @@
+"""Registers what a step has trained, with where it is from: run, code, dataset, base model, and how good it was."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparsight.data.packed import PackedImages
+from sparsight.models.folder import read_description
+from sparsight.stores.lineage import Lineage
+from sparsight.stores.models import register_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Numbers by name, and for those of a test which images they are of; empty where none was made."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    test_digest: str = ""
+    test_images: int = 0
+
+
+def publish(
+    folder: Path,
+    name: str,
+    *,
+    step: str,
+    run_id: str,
+    images: PackedImages,
+    measured: Measured,
+    base_model: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """Register a model folder, tell of it, and return its reference, such as `photos/3`.
+
+    Args:
+        folder: the finished model artefact.
+        name: to register it under.
+        step: the component that trained it.
+        run_id: the MLflow run.
+        images: what it was trained on.
+        measured: how good it was.
+        base_model: what it stands on.
+        environment: names the pipeline's run and the code's version.
+
+    Raises:
+        SparsightError: the name isn't allowed, or the registry can't be reached.
+    """
+    description, origin = read_description(folder), images.origin
+    lineage = Lineage(
+        kind=description.kind,
+        backbone=description.backbone.name,
+        step=step,
+        run_id=run_id,
+        pipeline_run=environment.get("SPARSIGHT_RUN") or environment.get("AZUREML_ROOT_RUN_ID", ""),
+        code_version=environment.get("SPARSIGHT_CODE_VERSION", ""),
+        base_model=base_model,
+        dataset_query=origin.query,
+        dataset_counts=origin.counts,
+        dataset_digest=origin.digest,
+        metrics=measured.metrics,
+        test_digest=measured.test_digest,
+        test_images=measured.test_images,
+    )
+    reference = register_model(folder, name, lineage).reference
+    print(f"Registered {reference}", flush=True)
+    return reference
