@@ -7,6 +7,7 @@ from toy_project import Project
 
 from sparsight.cli import app
 
+WORKSPACE = ["--subscription", "--resource-group", "--workspace"]
 SURFACE = {
     "list": [],
     "show": ["PIPELINE"],
@@ -16,6 +17,13 @@ SURFACE = {
     "services down": [],
     "services status": [],
     "data load": ["SOURCE", "[PATH]", "--name", "--limit", "--labelled", "--test", "--seed", "--no-services"],
+    "submit": ["PIPELINE", "--set", "--compute", "--experiment", "--force", "--wait", "--dry-run", *WORKSPACE],
+    "jobs": ["[JOB]", "--limit", "--wait", "--cancel", *WORKSPACE],
+    "fetch": ["JOB", "[STEP]", "--into", *WORKSPACE],
+    "models list": ["[NAME]", "--no-services", *WORKSPACE],
+    "models show": ["MODEL", "--no-services", *WORKSPACE],
+    "models promote": ["MODEL", "--metric", "--by", "--force", "--no-services", *WORKSPACE],
+    "models download": ["MODEL", "--into", "--no-services", *WORKSPACE],
 }
 HEAVY = {"azure", "torch", "mlflow", "pandas", "numpy", "rich.table", "psutil"}
 

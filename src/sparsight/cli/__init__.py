@@ -1,11 +1,11 @@
-"""The command line: `python execute.py list | show | run | runs | submit | jobs | fetch | services | data`."""
+"""The command line: `python execute.py list | show | run | runs | submit | jobs | fetch | services | data | models`."""
 
 import sys
 from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, pipelines, running, services
+from sparsight.cli import cloud, data, history, models, pipelines, running, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -25,10 +25,14 @@ app.command("jobs")(cloud.jobs)
 app.command("fetch")(cloud.fetch)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 
 
 def main(root: Path, arguments: list[str] | None = None) -> None:
-    """Run a command and end the process: 0 well, 1 a step failed, 2 wrong input, 130 interrupted.
+    """Run a command and end the process.
+
+    Its status is 0 where all went well, 1 where a step failed or a promotion was refused, 2 for wrong input, 130 where
+    it was interrupted.
 
     Args:
         root: the repository, with `pipelines/` and `runs/` in it.
