@@ -7,8 +7,10 @@ import uuid
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
+from packed_images import write_packed_images
 from toy_project import Project
 
 from sparsight.data.artefact import new_artefact
@@ -98,7 +100,7 @@ def test_a_better_one_takes_the_place_and_a_worse_one_does_not(folder: Path, nam
     }
     assert mlflow.MlflowClient().get_model_version_by_alias(name, "production").version == "2"
     record = promotion_of(find_model(f"{name}/2"))
-    assert record == {"over": f"{name}/1", "metric": "macro_f1", "gain": 0.1}
+    assert record == {"over": f"{name}/1", "metric": "macro_f1", "gain": 0.1, "test_digest": "these"}
 
 
 def test_another_test_set_is_refused_until_forced(folder: Path, name: str, command: Project) -> None:
@@ -108,7 +110,7 @@ def test_another_test_set_is_refused_until_forced(folder: Path, name: str, comma
     refused = command("models", "promote", f"{name}/2")
     assert refused.code == 1
     assert "tested on other images or labels" in refused.err
-    assert "Train both on one images folder" in refused.err
+    assert "--images FOLDER" in refused.err
     forced = command("models", "promote", f"{name}/2", "--force", "the labels were corrected")
     assert forced.code == 0
     shown = command("models", "show", f"{name}@production")
@@ -116,6 +118,24 @@ def test_another_test_set_is_refused_until_forced(folder: Path, name: str, comma
     back = command("models", "promote", f"{name}@archived", "--force", "roll back")
     assert back.code == 0
     assert find_model(f"{name}@production").number == 1
+
+
+def test_both_are_tested_on_one_images_folder(folder: Path, name: str, command: Project, tmp_path: Path) -> None:
+    register(folder, name, 0.7)
+    register(folder, name, 0.9, "those")
+    command("models", "promote", f"{name}/1")
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    images = write_packed_images(tmp_path / "images", pixels, ["cat", "dog", "cat"] * 3, ["train"] * 3 + ["test"] * 6)
+    answer = command("models", "promote", f"{name}/2", "--images", str(images))
+    assert answer.code == 1
+    assert f"{name}/2 is no better than {name}/1" in answer.err  # they are the same weights
+    assert "on the same 6 test images" in answer.err
+    assert Lineage.of_tags(find_model(f"{name}/2").tags).metrics == {"macro_f1": 0.9}
+
+    larger = write_packed_images(tmp_path / "larger", np.zeros((2, 32, 32, 3), np.uint8), ["cat"] * 2, ["test"] * 2)
+    wrong = command("models", "promote", f"{name}/2", "--images", str(larger))
+    assert wrong.code == 2
+    assert f"holds images of 32 pixels, resize fit; {name}/2 was trained on 16 pixels" in wrong.err
 
 
 def test_list_and_show_tell_what_is_known(folder: Path, name: str, command: Project) -> None:

@@ -22,7 +22,7 @@ SURFACE = {
     "fetch": ["JOB", "[STEP]", "--into", *WORKSPACE],
     "models list": ["[NAME]", "--no-services", *WORKSPACE],
     "models show": ["MODEL", "--no-services", *WORKSPACE],
-    "models promote": ["MODEL", "--metric", "--by", "--force", "--no-services", *WORKSPACE],
+    "models promote": ["MODEL", "--metric", "--by", "--images", "--force", "--no-services", *WORKSPACE],
     "models download": ["MODEL", "--into", "--no-services", *WORKSPACE],
 }
 HEAVY = {"azure", "torch", "mlflow", "pandas", "numpy", "rich.table", "psutil"}

@@ -76,6 +76,10 @@ def promote(
     model: Reference,
     metric: Annotated[str, typer.Option(help="What to compare on the test images.")] = "macro_f1",
     by: Annotated[float, typer.Option(min=0.0, help="The least gain that counts; by default any.")] = 0.0,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Test both now, on the test split of this folder of packed images, as data_prep makes it."),
+    ] = None,
     force: Annotated[
         str | None, typer.Option(metavar="REASON", help="Promote it whatever was measured; the reason is recorded.")
     ] = None,
@@ -91,7 +95,7 @@ def promote(
     from sparsight.evaluation.promotion import promote as promote_model
 
     with _registry(no_services, subscription, resource_group, workspace) as registry:
-        verdict = promote_model(registry, model, metric=metric, by=by, force=force)
+        verdict = promote_model(registry, model, metric=metric, by=by, images=images, force=force)
     raise typer.Exit(_tell(verdict))
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sparsight.errors import SparsightError
@@ -71,7 +72,13 @@ def judge(
 
 
 def promote(
-    registry: ModelRegistry, reference: str, *, metric: str = "macro_f1", by: float = 0.0, force: str | None = None
+    registry: ModelRegistry,
+    reference: str,
+    *,
+    metric: str = "macro_f1",
+    by: float = 0.0,
+    images: Path | None = None,
+    force: str | None = None,
 ) -> Verdict:
     """Put a version into production where it may be, or where somebody insists; the reason is recorded with it.
 
@@ -80,6 +87,7 @@ def promote(
         reference: the version, such as `photos@latest`.
         metric: what to compare.
         by: the least gain that counts.
+        images: an images folder on whose test split both are tested now; by default their recorded scores count.
         force: why to promote it although it doesn't win; kept with the version.
 
     Returns:
@@ -91,11 +99,25 @@ def promote(
     if force is not None and not force.strip():
         raise SparsightError("The reason to force a promotion is empty.", hint="Say why: --force 'REASON'")
     candidate = resolve(registry, reference)
-    verdict = judge(candidate, in_production(registry, candidate.name), metric=metric, by=by)
+    incumbent = in_production(registry, candidate.name)
+    contenders = (candidate, incumbent) if images is None else _tested_now(registry, candidate, incumbent, images)
+    verdict = judge(*contenders, metric=metric, by=by)
     if verdict.in_place or not (verdict.allowed or force):
         return verdict
     registry.promote(candidate, _record(verdict, metric, force))
     return verdict if verdict.allowed else replace(verdict, allowed=True, reason=f"{verdict.reason} Forced: {force}")
+
+
+def _tested_now(
+    registry: ModelRegistry, candidate: ModelVersion, incumbent: ModelVersion | None, images: Path
+) -> tuple[ModelVersion, ModelVersion | None]:
+    if incumbent is None or incumbent.reference == candidate.reference:
+        return candidate, incumbent
+    from sparsight.data.packed import PackedImages
+    from sparsight.evaluation.retest import retested
+
+    packed = PackedImages(images)
+    return retested(registry, candidate, packed), retested(registry, incumbent, packed)
 
 
 def in_production(registry: ModelRegistry, name: str) -> ModelVersion | None:
@@ -106,7 +128,8 @@ def in_production(registry: ModelRegistry, name: str) -> ModelVersion | None:
 def _record(verdict: Verdict, metric: str, force: str | None) -> dict[str, str]:
     told: dict[str, Any] = {"over": verdict.incumbent.reference if verdict.incumbent else None}
     if verdict.gain is not None:
-        told |= {"metric": metric, "gain": round(verdict.gain, 6)}
+        lineage = Lineage.of_tags(verdict.candidate.tags)
+        told |= {"metric": metric, "gain": round(verdict.gain, 6), "test_digest": lineage.test_digest}
     if not verdict.allowed:
         told |= {"forced": force, "against": verdict.reason}
     return {PROMOTED_AT: datetime.now(UTC).isoformat(timespec="microseconds"), PROMOTION: fitted(told)}
@@ -144,7 +167,7 @@ def _not_comparable(candidate: ModelVersion, incumbent: ModelVersion, ours: Line
             f"{candidate.reference} was tested on other images or labels ({ours.test_images:,}) than "
             f"{incumbent.reference} ({theirs.test_images:,}), so their scores can't be compared."
         )
-        hint = f"Train both on one images folder, which gives both the same test, and promote the better; or, {_FORCE}"
+        hint = f"Test both on one images folder, the outputs/images of a run's data_prep: --images FOLDER; or, {_FORCE}"
     return Verdict(candidate=candidate, incumbent=incumbent, allowed=False, reason=reason, hint=hint)
 
 
