@@ -260,7 +260,8 @@ class WorkspaceServer:
     def job(self, message: Message, name: str) -> Any:
         job = self._find(name)
         if isinstance(job, Child):
-            raise Refusal(404, "UserError", f"{name} is the job of a step.")
+            # Without properties: MLClient then asks the run history for them.
+            return {"id": f"{WORKSPACE}/jobs/{name}", "name": name}
         studio = f"https://ml.azure.com/runs/{name}?wsid={WORKSPACE}"
         services = {"Tracking": _service("azureml://"), "Studio": _service(studio)}
         properties = {**job.properties, "status": job.status, "services": services}
