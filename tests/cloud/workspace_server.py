@@ -22,7 +22,10 @@ from submitted_job import Child, SubmittedJob, utc
 from workspace_storage import ARTIFACTS, BLOBSTORE, WorkspaceStorage
 
 SUBSCRIPTION, GROUP, NAME = "11111111-2222-3333-4444-555555555555", "photos-rg", "photos-ws"
-WORKSPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.MachineLearningServices/workspaces/{NAME}"
+WORKSPACE = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    f"/providers/Microsoft.MachineLearningServices/workspaces/{NAME}"
+)
 _DATA_PLANE = re.compile(r"^/(history|data|rundata|mlflow)/v1\.0")
 _ROUTES: list[tuple[str, re.Pattern[str], str]] = []
 
