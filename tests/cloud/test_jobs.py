@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Credential
+from loopback import Credential
 from toy_project import Project
 from workspace_server import Message, Refusal, WorkspaceServer
 

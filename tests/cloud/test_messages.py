@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Credential
+from loopback import Credential
 from toy_project import Project
 from workspace_server import WORKSPACE, Message, WorkspaceServer
 

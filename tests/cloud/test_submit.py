@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Credential
+from loopback import Credential
 from toy_project import Project
 from workspace_server import Message, Refusal, WorkspaceServer
 
