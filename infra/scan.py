@@ -1,7 +1,7 @@
 """Looks for insecure settings in the Bicep files beside it with checkov, and fails on any that nobody has explained.
 
-Parameters have their defaults, so what is judged is what is deployed where nothing else is said. A finding that is meant
-to be so is skipped by a comment in its resource: `// checkov:skip=ID:reason`.
+Parameters have their defaults, so what is judged is what is deployed where nothing else is said. A finding that is
+meant to be so is skipped by a comment in its resource: `// checkov:skip=ID:reason`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Reads Bicep as tests need it: resources, modules, parameters and outputs, with expressions told as short texts.
 
-There is no Bicep compiler here. This knows the grammar (pycep-parser) and nothing of Azure's types: a property that Azure
-doesn't know passes.
+This knows the grammar (pycep-parser) and nothing of Azure's types: a property that Azure doesn't know passes. The Bicep
+compiler isn't among the packages that `make` installs.
 """
 
 import re
