@@ -67,8 +67,8 @@ var workspaceName = 'mlw-${base}'
 var cpuCluster = 'cpu-cluster' // the names that pipelines/*.yml use
 var gpuCluster = 'gpu-cluster'
 var builderCluster = 'image-builder'
-var publicNetworkAccess = privateNetworking ? 'Disabled' : 'Enabled'
-var defaultAction = privateNetworking ? 'Deny' : 'Allow'
+var internetAccess = privateNetworking ? 'Disabled' : 'Enabled'
+var unnamedRequests = privateNetworking ? 'Deny' : 'Allow'
 
 resource workspaceIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: 'id-${base}-workspace'
@@ -106,8 +106,8 @@ module images 'modules/storage.bicep' = {
     sku: storageSku
     containers: ['photos'] // where `data load` puts every collection
     retentionDays: retentionDays
-    publicNetworkAccess: publicNetworkAccess
-    defaultAction: defaultAction
+    publicNetworkAccess: internetAccess
+    defaultAction: unnamedRequests
   }
 }
 
@@ -120,8 +120,8 @@ module workspaceStore 'modules/storage.bicep' = {
     sku: storageSku
     containers: []
     retentionDays: retentionDays
-    publicNetworkAccess: publicNetworkAccess
-    defaultAction: defaultAction
+    publicNetworkAccess: internetAccess
+    defaultAction: unnamedRequests
   }
 }
 
@@ -133,8 +133,8 @@ module vault 'modules/vault.bicep' = {
     tags: tags
     retentionDays: retentionDays
     logsId: monitoring.outputs.logsId
-    publicNetworkAccess: publicNetworkAccess
-    defaultAction: defaultAction
+    publicNetworkAccess: internetAccess
+    defaultAction: unnamedRequests
   }
 }
 
@@ -144,7 +144,7 @@ module registry 'modules/registry.bicep' = {
     name: '${base}acr${suffix}'
     location: location
     tags: tags
-    publicNetworkAccess: publicNetworkAccess
+    publicNetworkAccess: internetAccess
     tier: privateNetworking ? 'Premium' : 'Basic'
   }
 }
@@ -157,7 +157,7 @@ module cosmos 'modules/cosmos.bicep' = {
     tags: tags
     database: database
     collections: collections
-    publicNetworkAccess: publicNetworkAccess
+    publicNetworkAccess: internetAccess
   }
 }
 
@@ -185,7 +185,7 @@ module workspace 'modules/workspace.bicep' = {
     registryId: registry.outputs.id
     insightsId: monitoring.outputs.insightsId
     imageBuildCompute: privateNetworking ? builderCluster : ''
-    publicNetworkAccess: publicNetworkAccess
+    publicNetworkAccess: internetAccess
   }
   dependsOn: [workspaceAccess]
 }

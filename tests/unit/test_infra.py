@@ -271,14 +271,14 @@ def test_the_clusters_are_those_that_pipelines_name():
 
 def test_everything_is_closed_to_the_internet_unless_opened():
     assert main().default("privateNetworking") is True
-    assert text(main().variables["publicNetworkAccess"]) == "conditional(privateNetworking, Disabled, Enabled)"
-    assert text(main().variables["defaultAction"]) == "conditional(privateNetworking, Deny, Allow)"
+    assert text(main().variables["internetAccess"]) == "conditional(privateNetworking, Disabled, Enabled)"
+    assert text(main().variables["unnamedRequests"]) == "conditional(privateNetworking, Deny, Allow)"
     closing = {each.symbol for each in main().modules.values() if "publicNetworkAccess" in each.body["params"]}
     assert closing == {"images", "workspaceStore", "vault", "registry", "cosmos", "workspace"}
     for symbol in closing:
         called = read(main().file_of(main().modules[symbol]))
         assert called.default("publicNetworkAccess") == "Disabled"
-        assert main().modules[symbol].body["params"]["publicNetworkAccess"] == "publicNetworkAccess"
+        assert main().modules[symbol].body["params"]["publicNetworkAccess"] == "internetAccess"
 
 
 def test_what_is_closed_has_a_private_endpoint_with_a_name():
