@@ -38,6 +38,7 @@ check: install .tools/.installed ## Lint, format, types, import contracts, docum
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@$(BIN)/python infra/scan.py
 
 format: install ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix .

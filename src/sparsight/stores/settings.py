@@ -143,7 +143,16 @@ async def credential(stack: AsyncExitStack) -> "DefaultAzureCredential":
     """Sign in as whoever runs this: managed identity in Azure ML, `az login` on a laptop. Closed with `stack`."""
     from azure.identity.aio import DefaultAzureCredential
 
-    return await stack.enter_async_context(DefaultAzureCredential())
+    return await stack.enter_async_context(DefaultAzureCredential(**_cluster_identity(os.environ)))
+
+
+def _cluster_identity(environment: Mapping[str, str]) -> dict[str, str]:
+    """Name the identity that an Azure ML cluster was given; without its name the SDK asks for one of the machine's own.
+
+    AZURE_CLIENT_ID, which the SDK reads by itself, comes first.
+    """
+    client_id = environment.get("DEFAULT_IDENTITY_CLIENT_ID", "").strip()
+    return {"managed_identity_client_id": client_id} if client_id and not environment.get("AZURE_CLIENT_ID") else {}
 
 
 def _required(environment: Mapping[str, str], variable: str, what: str) -> str:
