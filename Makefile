@@ -34,7 +34,7 @@ run: install ## Pre-train and classify sample photos with embedded services; end
 test: install horovod ## Run the tests, against real servers on loopback
 	@$(BIN)/python -m pytest
 
-check: install .tools/.installed ## Lint, format, types, import contracts, images, workflows, documentation
+check: install .tools/.installed ## Lint, format, types, import contracts, images, workflows, documentation, infrastructure
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
