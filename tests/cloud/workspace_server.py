@@ -22,7 +22,10 @@ from submitted_job import Child, SubmittedJob, utc
 from workspace_storage import ARTIFACTS, BLOBSTORE, WorkspaceStorage
 
 SUBSCRIPTION, GROUP, NAME = "11111111-2222-3333-4444-555555555555", "photos-rg", "photos-ws"
-WORKSPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.MachineLearningServices/workspaces/{NAME}"
+WORKSPACE = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    f"/providers/Microsoft.MachineLearningServices/workspaces/{NAME}"
+)
 _DATA_PLANE = re.compile(r"^/(history|data|rundata|mlflow)/v1\.0")
 _ROUTES: list[tuple[str, re.Pattern[str], str]] = []
 
@@ -291,7 +294,8 @@ class WorkspaceServer:
     def job(self, message: Message, name: str) -> Any:
         job = self._find(name)
         if isinstance(job, Child):
-            raise Refusal(404, "UserError", f"{name} is the job of a step.")
+            # Without properties: MLClient then asks the run history for them.
+            return {"id": f"{WORKSPACE}/jobs/{name}", "name": name}
         studio = f"https://ml.azure.com/runs/{name}?wsid={WORKSPACE}"
         services = {"Tracking": _service("azureml://"), "Studio": _service(studio)}
         properties = {**job.properties, "status": job.status, "services": services}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsight.data.artefact import read_manifest
 from sparsight.data.dataset import Rules, build_dataset, read_dataset, thin_classes, twins, write_dataset
 from sparsight.data.query import PhotoQuery, check_where
 from sparsight.data.splits import Ratios, assign_split
@@ -66,6 +67,16 @@ def test_a_label_settled_outside_include_is_dropped() -> None:
     dataset = build_dataset({"pets": found}, rules)
     assert [photo.label for photo in dataset.photos] == ["dog"]
     assert dataset.dropped == {"settled on a label outside include": 1}
+
+
+def test_annotations_are_counted_where_labels_are_asked_for(tmp_path: Path) -> None:
+    found = [row("1", "dog/poodle", "dog/poodle", "dog/boxer"), row("2", "dog/boxer"), row("3")]
+    write_dataset(
+        build_dataset({"pets": found}, Rules(mode="labelled", ratios=THREE)), tmp_path / "few", "labelled", {}
+    )
+    write_dataset(build_dataset({"pets": found}, Rules(mode="all", ratios=THREE)), tmp_path / "all", "all", {})
+    assert read_manifest(tmp_path / "few", "dataset").counts["annotations"] == 4
+    assert "annotations" not in read_manifest(tmp_path / "all", "dataset").counts
 
 
 @given(st.integers(1, 60), st.integers(0, 5))

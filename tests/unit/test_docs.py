@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHEAP = (["list"], ["services", "status"], ["runs"], ["runs", "--limit", "5"])
 INPUT = re.compile(r"\$\{\{parent\.inputs\.(\w+)\}\}")
-FOLDERS = "benchmarks|components|docs|environments|pipelines|src|tests"
+FOLDERS = "benchmarks|components|docs|environments|infra|pipelines|scripts|src|tests"
 
 
 class Fence(NamedTuple):

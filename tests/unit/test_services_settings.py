@@ -1,11 +1,19 @@
 """Addresses and keys of the stores, as read from the environment."""
 
 import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from sparsight.errors import SparsightError
-from sparsight.stores.settings import BlobSettings, CosmosSettings, blob_service, is_loopback
+from sparsight.stores.settings import BlobSettings, CosmosSettings, blob_service, credential, is_loopback
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 BLOB = {"SPARSIGHT_BLOB_ENDPOINT": "http://127.0.0.1:10000/devstoreaccount1", "SPARSIGHT_BLOB_KEY": KEY}
@@ -74,3 +82,57 @@ def test_the_blob_client_opens_with_the_emulators_account(monkeypatch: pytest.Mo
             return blob.url, str(blob.account_name)
 
     assert asyncio.run(addresses()) == ("http://127.0.0.1:10000/devstoreaccount1/", "devstoreaccount1")
+
+
+class TokenEndpoint(BaseHTTPRequestHandler):
+    """Gives tokens as the nodes of an Azure ML cluster do, and keeps whose were asked for."""
+
+    def do_GET(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        self.server.asked.append((self.headers["secret"], query["resource"], query.get("clientid")))
+        token = {"access_token": "token", "expires_on": str(int(time.time()) + 3600), "token_type": "Bearer"}
+        body = json.dumps({**token, "resource": query["resource"][0]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[str], list[str] | None]]]:
+    """A node of an Azure ML cluster, as far as signing in goes; gives what its token endpoint was asked."""
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_"))]:
+        monkeypatch.delenv(name)
+    with ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint) as server:
+        server.asked = []
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MSI_ENDPOINT", f"http://127.0.0.1:{server.server_port}/token")
+        monkeypatch.setenv("MSI_SECRET", "secret")
+        yield server.asked
+        server.shutdown()
+
+
+async def sign_in() -> str:
+    async with AsyncExitStack() as stack:
+        signed_in = await credential(stack)
+        return (await signed_in.get_token("https://storage.azure.com/.default")).token
+
+
+@pytest.mark.parametrize(
+    ("variables", "client_id"),
+    [
+        ({"DEFAULT_IDENTITY_CLIENT_ID": "of-the-cluster"}, ["of-the-cluster"]),
+        ({"DEFAULT_IDENTITY_CLIENT_ID": "of-the-cluster", "AZURE_CLIENT_ID": "chosen"}, ["chosen"]),
+        ({"DEFAULT_IDENTITY_CLIENT_ID": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_step_signs_in_as_the_identity_of_its_cluster(cluster, monkeypatch, variables, client_id) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert asyncio.run(sign_in()) == "token"
+    assert cluster == [("secret", ["https://storage.azure.com"], client_id)]

@@ -72,7 +72,9 @@ def prepare(
         content.settings.default_compute = compute
     if force:
         content.settings.force_rerun = True
-    variables = {**workspace.stores, "SPARSIGHT_RUN": content.name, "SPARSIGHT_CODE_VERSION": version}
+    # Nothing here may change from one submission of the same code to the next: Azure ML reuses the result of a step
+    # only where the step is the same. The job's own name reaches its steps as AZUREML_ROOT_RUN_ID.
+    variables = {**workspace.stores, "SPARSIGHT_CODE_VERSION": version}
     for path, node in commands(content):
         node.display_name = path
         node.environment_variables = {**variables, **(node.environment_variables or {})}

@@ -24,8 +24,8 @@ STORES = {
 }
 """What tells a step where photos and metadata are: environment variable -> key of config.json."""
 _HINT = (
-    "Give --subscription, --resource-group and --workspace, set {variables}, or download config.json from the "
-    "workspace's page into this folder."
+    "Give --subscription, --resource-group and --workspace, set {variables}, or write config.json into this folder: "
+    "docs/azure.md says how."
 )
 
 

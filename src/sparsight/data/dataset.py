@@ -29,7 +29,7 @@ COLUMNS = ["id", "uri", "file_hash", "label"]
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of a dataset."""
+    """A photo of a dataset; `annotations` is how often people have labelled it."""
 
     id: str
     uri: str
@@ -37,6 +37,7 @@ class Photo:
     label: str
     split: Split
     container: str
+    annotations: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,8 @@ def _photo(row: Mapping[str, Any], container: str, rules: Rules, dropped: Counte
     if reason:
         dropped[reason] += 1
         return None
-    return Photo(row["id"], uri, row.get("file_hash") or "", join_path(label), split, container)
+    notes = len(row.get("annotations") or [])
+    return Photo(row["id"], uri, row.get("file_hash") or "", join_path(label), split, container, notes)
 
 
 def _place(row: Mapping[str, Any], rules: Rules) -> tuple[Path, Split, str]:
@@ -224,6 +226,8 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
             draft.counts[split] = len(dataset.of(split))
             draft.counts[f"{split}_rows"] = len(table)
         draft.counts["dropped"] = sum(dataset.dropped.values())
+        if mode == "labelled":
+            draft.counts["annotations"] = sum(photo.annotations for photo in dataset.photos)
         containers = {photo.id: photo.container for photo in dataset.photos}
         write_text(draft.folder / "containers.json", json.dumps(containers, indent=0, sort_keys=True) + "\n")
         _write_csv(distribution, draft.folder / "distribution.csv")

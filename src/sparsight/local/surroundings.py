@@ -15,16 +15,24 @@ _PACKAGES = ("sparsight", "torch", "torchvision", "lightly", "timm", "mlflow", "
 
 
 def code_version(root: Path) -> str:
-    """Name the state of the code: as git describes it, or by a hash of `src` where there is no git."""
+    """Name the state of the code in `src`: the commit that last changed it, or a hash of it where git knows none."""
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        commit = _git(root, "log", "-1", "--format=%H", "--", "src")
+        if commit:
+            dirty = "-dirty" if _git(root, "status", "--porcelain", "--", "src") else ""
+            return _git(root, "describe", "--always", "--tags", commit) + dirty
     except (OSError, subprocess.SubprocessError):
-        total = hashlib.sha256()
-        for name, file in files_under(root / "src"):
-            if file.suffix == ".py":
-                total.update(f"{name}\0{file_digest(file)}\n".encode())
-        return f"src-{total.hexdigest()[:12]}"
+        pass
+    total = hashlib.sha256()
+    for name, file in files_under(root / "src"):
+        if file.suffix == ".py":
+            total.update(f"{name}\0{file_digest(file)}\n".encode())
+    return f"src-{total.hexdigest()[:12]}"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
 def lock_digest(root: Path) -> str:

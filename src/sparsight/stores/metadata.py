@@ -218,8 +218,8 @@ def _advice(error: Exception) -> str:
     status = getattr(error, "status_code", None)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return (
-            "Give this identity the role 'Cosmos DB Built-in Data Contributor' on the account. It lets nobody make "
-            "databases and containers: these come with the deployment."
+            "Give this identity the role 'Cosmos DB Built-in Data Reader' on the database, or 'Data Contributor' to "
+            "load photos. Neither lets anybody make databases and containers: these come with the deployment."
         )
     return "Check the extra condition (where) and its parameters." if status == HTTPStatus.BAD_REQUEST else ""
 

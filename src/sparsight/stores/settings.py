@@ -144,14 +144,20 @@ async def credential(stack: AsyncExitStack) -> "DefaultAzureCredential":
     """Sign in as whoever runs this: managed identity in Azure ML, `az login` on a laptop. Closed with `stack`."""
     from azure.identity.aio import DefaultAzureCredential
 
-    return await stack.enter_async_context(DefaultAzureCredential())
+    return await stack.enter_async_context(DefaultAzureCredential(**_cluster_identity(os.environ)))
+
+
+def _cluster_identity(environment: Mapping[str, str]) -> dict[str, str]:
+    """Name the identity that an Azure ML cluster was given; without its name the SDK asks for one of the machine's own.
+
+    AZURE_CLIENT_ID, which the SDK reads by itself, comes first.
+    """
+    client_id = environment.get("DEFAULT_IDENTITY_CLIENT_ID", "").strip()
+    return {"managed_identity_client_id": client_id} if client_id and not environment.get("AZURE_CLIENT_ID") else {}
 
 
 def signed_in(environment: Mapping[str, str] = os.environ) -> "TokenCredential":
-    """Sign in for a client that isn't asynchronous: in a job as its user, where it runs as one, else as `credential`.
-
-    Azure ML tells a job of its cluster's identity under a name of its own.
-    """
+    """Sign in without asynchrony: in a job as its user, where it runs as one, else as `credential` does."""
     if environment.get("OBO_ENDPOINT"):
         from azure.ai.ml.identity import AzureMLOnBehalfOfCredential
 
@@ -159,8 +165,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> "TokenCredential":
         return user
     from azure.identity import DefaultAzureCredential
 
-    identity = environment.get("AZURE_CLIENT_ID") or environment.get("DEFAULT_IDENTITY_CLIENT_ID")
-    return DefaultAzureCredential(managed_identity_client_id=identity)
+    return DefaultAzureCredential(**_cluster_identity(environment))
 
 
 def _required(environment: Mapping[str, str], variable: str, what: str) -> str:

@@ -86,7 +86,7 @@ def tracked_run(step: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
     from mlflow.exceptions import MlflowException
 
     tags = {"sparsight.step": step}
-    if run := os.environ.get("SPARSIGHT_RUN"):
+    if run := os.environ.get("SPARSIGHT_RUN") or os.environ.get("AZUREML_ROOT_RUN_ID"):
         tags["sparsight.run"] = run
     if version := os.environ.get("SPARSIGHT_CODE_VERSION"):
         tags["sparsight.code_version"] = version

@@ -1,0 +1,51 @@
+"""What test_horovod.py runs in two processes: each prints one line of JSON with what it saw."""
+
+import json
+
+import horovod.torch as hvd
+import torch
+
+
+def trained(rank: int) -> list[float]:
+    """Train on another half of the data in each process, from other first weights; the result has to be one model."""
+    torch.manual_seed(rank)
+    model = torch.nn.Linear(3, 1)
+    inputs = torch.arange(24, dtype=torch.float32).reshape(8, 3) / 24
+    target = inputs @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
+    optimizer = hvd.DistributedOptimizer(
+        torch.optim.SGD(model.parameters(), lr=0.5), named_parameters=model.named_parameters()
+    )
+    hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+    for _ in range(20):
+        optimizer.zero_grad()
+        half = slice(4 * rank, 4 * rank + 4)
+        torch.nn.functional.mse_loss(model(inputs[half]), target[half]).backward()
+        optimizer.step()
+    return [value for parameter in model.parameters() for value in parameter.detach().flatten().tolist()]
+
+
+def alone() -> list[float]:
+    """Train as one process would, on all the data, from the first weights of rank 0."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    inputs = torch.arange(24, dtype=torch.float32).reshape(8, 3) / 24
+    target = inputs @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(inputs), target).backward()
+        optimizer.step()
+    return [value for parameter in model.parameters() for value in parameter.detach().flatten().tolist()]
+
+
+hvd.init()
+rank = hvd.rank()
+told = {
+    "rank": rank,
+    "size": hvd.size(),
+    "sum": hvd.allreduce(torch.tensor([1.0 + rank, 10.0]), op=hvd.Sum).tolist(),
+    "gathered": hvd.allgather(torch.tensor([[rank, rank]])).tolist(),
+    "trained": trained(rank),
+    "alone": alone(),
+}
+print("told " + json.dumps(told), flush=True)
