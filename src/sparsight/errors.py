@@ -1,4 +1,4 @@
-"""The one exception that is meant for a person: what is wrong, where, and what to do next."""
+"""What a step or a command ends with that is meant for a person: what is wrong, and what to do next."""
 
 
 class SparsightError(Exception):
@@ -16,3 +16,11 @@ class SparsightError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.hint}" if self.hint else self.problem
+
+
+NOTHING_TO_DO = 77
+"""Exit status of a step that found that the rest of its pipeline has nothing to do; test runners skip by it, too."""
+
+
+class NothingToDo(Exception):  # noqa: N818 -- it is no error
+    """The rest of a pipeline has nothing to do; the message says why."""

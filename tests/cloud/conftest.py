@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_messages import Golden, golden_messages
 from loopback import Credential, open_client, storage_address
 from toy_project import Project
 from workspace_server import GROUP, NAME, SUBSCRIPTION, WorkspaceServer
@@ -69,3 +70,9 @@ def sparsight(capsys: pytest.CaptureFixture[str]) -> Project:
 def toys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Project:
     """The command line over the toy pipelines."""
     return Project(tmp_path / "project", capsys)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare a message with the golden one of a name; with --update-golden, make it that."""
+    return golden_messages(request)

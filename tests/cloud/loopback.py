@@ -10,7 +10,7 @@ from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import RequestsTransport
 
 from sparsight.cloud.workspace import Workspace
-from sparsight.local.sdk import quiet
+from sparsight.stores.azureml import quiet
 
 
 class LoopbackTransport(RequestsTransport):

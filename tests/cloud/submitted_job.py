@@ -21,6 +21,7 @@ STATES = {
     "reused": "Completed",
     "failed": "Failed",
     "cancelled": "Canceled",
+    "skipped": "Canceled",
     "killed": "Failed",
 }
 _RUN = "import sys; from pathlib import Path; from sparsight.cli import main; main(Path(sys.argv[1]), sys.argv[2:])"

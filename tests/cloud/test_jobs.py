@@ -5,14 +5,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from loopback import Credential
+from loopback import Credential, open_client
 from toy_project import Project
-from workspace_server import Message, Refusal, WorkspaceServer
+from workspace_server import GROUP, NAME, SUBSCRIPTION, Message, Refusal, WorkspaceServer
 
 from sparsight.cloud import following
+from sparsight.cloud.workspace import Workspace
+from sparsight.errors import NOTHING_TO_DO, NothingToDo
+from sparsight.steps.arguments import run_step
+from sparsight.stores import azureml
 
 pytestmark = [pytest.mark.usefixtures("config", "signed_in")]
 
@@ -71,6 +76,37 @@ def test_a_cancelled_job_ends_with_exit_code_130(toys: Project, workspace_server
     answer = toys("jobs", name, "--wait")
     assert answer.code == 130
     assert f"Cancelled: {name}" in answer.out
+
+
+def test_a_step_ends_its_own_pipeline(
+    toys: Project, workspace_server: WorkspaceServer, signed_in: Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys("submit", "two", "--set", "seconds=60")
+    name = submitted(workspace_server)
+    names = {"AZUREML_ARM_SUBSCRIPTION": SUBSCRIPTION, "AZUREML_ARM_RESOURCEGROUP": GROUP}
+    of_job = {**names, "AZUREML_ARM_WORKSPACE_NAME": NAME, "AZUREML_ROOT_RUN_ID": name}
+
+    def client(subscription: str, group: str, name: str) -> object:
+        where = Workspace(subscription=subscription, resource_group=group, name=name)
+        return open_client(where, workspace_server.url, signed_in)
+
+    monkeypatch.setattr(azureml, "open_client", client)
+    for variable, value in of_job.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as ended:
+        run_step(NoArguments, nothing_to_do, [])
+    assert ended.value.code == NOTHING_TO_DO
+    assert workspace_server.jobs[name].cancelled
+    assert toys("jobs", name, "--wait").code == 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoArguments:
+    """Of a step that has none."""
+
+
+def nothing_to_do(arguments: NoArguments) -> None:
+    raise NothingToDo("2 new annotations, 50 are asked for.")
 
 
 def test_ctrl_c_while_waiting_leaves_the_job_alone_and_says_how_to_cancel(

@@ -96,6 +96,7 @@ class WorkspaceServer:
         self.trouble: Callable[[Message], None] = lambda message: None
         self.jobs: dict[str, SubmittedJob] = {}
         self.resources: dict[str, Mapping[str, Any]] = {}
+        self.schedules: dict[str, Mapping[str, Any]] = {}
         self.runs_jobs = False
         self._beginnings: list[threading.Thread] = []
         self._account = storage.settings.endpoint.rstrip("/") + "/"
@@ -281,8 +282,9 @@ class WorkspaceServer:
     # Jobs
 
     @route("PUT", "/jobs/{name}")
-    def submit(self, message: Message, name: str) -> Any:
-        job = SubmittedJob(name, message.body, self.folder / name)
+    def submit(self, message: Message, name: str, properties: Mapping[str, Any] | None = None) -> Any:
+        body = message.body if properties is None else {"properties": properties}
+        job = SubmittedJob(name, body, self.folder / name)
         self.jobs[name] = job
         if self.runs_jobs:
             beginning = threading.Thread(target=self._begin, args=(job,), daemon=True)
@@ -312,6 +314,32 @@ class WorkspaceServer:
         assert isinstance(job, SubmittedJob)
         job.cancel()
         return {}
+
+    # Schedules
+
+    @route("PUT", "/schedules/{name}")
+    def put_schedule(self, message: Message, name: str) -> Any:
+        properties = {"isEnabled": True, **message.body["properties"], "provisioningState": "Succeeded"}
+        self.schedules[name] = {"id": f"{WORKSPACE}/schedules/{name}", "name": name, "properties": properties}
+        return self.schedules[name]
+
+    @route("GET", "/schedules/{name}")
+    def get_schedule(self, message: Message, name: str) -> Any:
+        if name not in self.schedules:
+            raise Refusal(404, "UserError", f"Schedule {name} was not found.")
+        return self.schedules[name]
+
+    @route("GET", "/schedules")
+    def list_schedules(self, message: Message) -> Any:
+        return {"value": list(self.schedules.values())}
+
+    def fire(self, name: str) -> str:
+        """Start what a schedule starts, as its day and hour would; gives the job's name."""
+        schedule = self.schedules[name]["properties"]
+        assert schedule["isEnabled"]
+        job = f"{name}-{len(self.jobs)}"
+        self.submit(Message("PUT", f"{WORKSPACE}/jobs/{job}", {}, None, {}), job, schedule["action"]["jobDefinition"])
+        return job
 
     # Run history
 

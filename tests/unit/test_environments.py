@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sparsight.cloud.snapshot import snapshot_of
-from sparsight.local.sdk import quiet
+from sparsight.stores.azureml import quiet
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("cpu", "gpu")

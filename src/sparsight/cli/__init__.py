@@ -1,11 +1,11 @@
-"""The command line: `python execute.py list | show | run | runs | submit | jobs | fetch | services | data | models`."""
+"""The command line behind execute.py: one function for each command, in the modules beside this one."""
 
 import sys
 from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, models, pipelines, running, services
+from sparsight.cli import cloud, data, history, models, pipelines, running, schedules, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("runs")(history.runs)
 app.command("submit")(cloud.submit)
 app.command("jobs")(cloud.jobs)
 app.command("fetch")(cloud.fetch)
+app.command("schedule")(schedules.schedule)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

@@ -53,11 +53,11 @@ def submit(
     from sparsight.local.surroundings import code_version
 
     where = find_workspace(subscription=subscription, resource_group=resource_group, name=workspace)
-    loaded = _checked(find_pipeline(context.obj, pipeline), settings or [])
+    loaded = checked(find_pipeline(context.obj, pipeline), settings or [])
     version = code_version(context.obj)
     job = prepare(loaded, where, version=version, compute=compute, experiment=experiment, force=force)
     if dry_run:
-        _tell_dry_run(loaded, job, where)
+        tell_job(loaded, job, where)
         return
     _send(job, where)
     if wait:
@@ -119,7 +119,7 @@ def fetch(
             show_output(print, each.step, output)
 
 
-def _checked(file: Path, pairs: list[str]) -> "Pipeline":
+def checked(file: Path, pairs: list[str]) -> "Pipeline":
     """Load a pipeline, put the inputs in place and check everything, as `run` does."""
     from sparsight.local.checks import apply_settings, check
     from sparsight.local.loading import load_pipeline
@@ -143,7 +143,8 @@ def _send(job: "Job", where: "Workspace") -> None:
         print(taken.studio_url)
 
 
-def _tell_dry_run(pipeline: "Pipeline", job: "Job", where: "Workspace") -> None:
+def tell_job(pipeline: "Pipeline", job: "Job", where: "Workspace") -> None:
+    """Print what would be sent: the graph, the code's files, and the job."""
     from sparsight.cloud.job import message
 
     print(f"{pipeline.name} would go to {where}, experiment {job.content.experiment_name}.\n\nSteps:")
@@ -196,7 +197,7 @@ def _interrupted(follower: "Follower") -> int:
 def _cancel(where: "Workspace", job: str) -> None:
     from sparsight.cloud import workspace
     from sparsight.cloud.answers import told
-    from sparsight.local.sdk import quiet
+    from sparsight.stores.azureml import quiet
 
     with told(f"cancel {job}", where), quiet():
         workspace.open_client(where).jobs.begin_cancel(job)
@@ -233,8 +234,8 @@ def _list(where: "Workspace", limit: int) -> None:
     from sparsight.cloud import workspace
     from sparsight.cloud.answers import told
     from sparsight.cloud.following import status_of
-    from sparsight.local.sdk import quiet
     from sparsight.local.view import STYLES
+    from sparsight.stores.azureml import quiet
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("job", "experiment", "status", "submitted"):

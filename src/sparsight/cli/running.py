@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparsight.local.records import RunFolder, RunRecord, StepRecord
     from sparsight.local.runner import Runner
 
-_EXIT = {"done": 0, "failed": 1, "cancelled": 130}
+_EXIT = {"done": 0, "skipped": 0, "failed": 1, "cancelled": 130}
 _LOG_LINES = 15
 
 
@@ -188,8 +188,8 @@ def _tell(folder: "RunFolder", runner: "Runner", status: str, console: "Console"
                 show_output(say, record.name, folder.step(record.name) / "outputs" / name)
         elif record.status == "failed":
             _tell_failure(say, folder, record)
-    if status == "done":
-        say(f"Done: {relative(folder.path)}")
+    if status in {"done", "skipped"}:
+        say(f"{status.capitalize()}: {relative(folder.path)}")
     else:
         say(f"{status.capitalize()}. Take it up again with: python execute.py run --resume {folder.id}")
 

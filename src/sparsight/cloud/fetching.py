@@ -9,7 +9,7 @@ from sparsight.cloud.following import ENDED, Follower, JobState
 from sparsight.errors import SparsightError
 from sparsight.local.problems import nearest
 from sparsight.local.records import RunFolder
-from sparsight.local.sdk import quiet
+from sparsight.stores.azureml import quiet
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient

@@ -10,7 +10,7 @@ from sparsight.cloud.answers import SIGN_IN, is_transient, what_it_says
 from sparsight.cloud.workspace import Workspace
 from sparsight.errors import SparsightError
 from sparsight.local.records import RunFolder, StepRecord
-from sparsight.local.sdk import quiet
+from sparsight.stores.azureml import quiet
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient

@@ -13,7 +13,8 @@ from sparsight.cloud.workspace import STORES, Workspace
 from sparsight.errors import SparsightError
 from sparsight.local.graph import Data, Pipeline
 from sparsight.local.problems import nearest
-from sparsight.local.sdk import load_job_file, quiet
+from sparsight.local.sdk import load_job_file
+from sparsight.stores.azureml import quiet
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -103,6 +104,17 @@ def submit(client: "MLClient", job: Job, workspace: Workspace) -> Any:
         SparsightError: a compute doesn't exist, or can't give nodes.
     """
     with quiet():
+        make_known(client, job, workspace)
+        return client.jobs.create_or_update(job.content)
+
+
+def make_known(client: "MLClient", job: Job, workspace: Workspace) -> None:
+    """Check the computes, and put a job's code and environments into the workspace.
+
+    Raises:
+        SparsightError: a compute doesn't exist, or can't give nodes.
+    """
+    with quiet():
         _check_computes(client, job, workspace)
         codes = {folder: upload(client, snapshot) for folder, snapshot in job.snapshots.items()}
         environments: dict[str, str] = {}
@@ -115,7 +127,6 @@ def submit(client: "MLClient", job: Job, workspace: Workspace) -> Any:
                 known = environments.get(environment.version)
                 known = known or str(client.environments.create_or_update(environment).id)
                 environments[environment.version] = component.environment = known
-        return client.jobs.create_or_update(job.content)
 
 
 def message(job: Job) -> str:

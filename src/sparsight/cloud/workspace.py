@@ -114,7 +114,7 @@ def open_client(workspace: Workspace) -> "MLClient":
     """Open the workspace's client, signed in as whoever runs this: `az login`, a managed identity, a CI's identity."""
     from azure.identity import DefaultAzureCredential
 
-    from sparsight.local.sdk import quiet
+    from sparsight.stores.azureml import quiet
 
     with quiet():
         from azure.ai.ml import MLClient

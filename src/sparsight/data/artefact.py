@@ -13,7 +13,7 @@ from typing import Any
 from sparsight.errors import SparsightError
 
 MANIFEST = "manifest.json"
-VERSIONS = {"dataset": 1, "images": 1, "model": 1, "comparison": 1}
+VERSIONS = {"dataset": 1, "images": 1, "model": 1, "comparison": 1, "verdict": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def new_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resu
 
     Args:
         target: the folder's final name.
-        kind: `dataset`, `images`, `model` or `comparison`.
+        kind: `dataset`, `images`, `model`, `comparison` or `verdict`.
         parameters: what made it, JSON-able; goes into the manifest.
         resume: keep what an interrupted run with the very same parameters left behind, instead of starting anew.
 

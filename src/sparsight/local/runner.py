@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sparsight.data.artefact import is_artefact, write_text
+from sparsight.errors import NOTHING_TO_DO
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
 from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.room import Room
 from sparsight.local.step_process import StepProcess, terminable
-from sparsight.local.view import View
+from sparsight.local.view import View, last_lines
 
 _ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
 
@@ -54,7 +55,7 @@ class Runner:
         self._running: dict[str, StepProcess] = {}
 
     def carry_out(self, record: RunRecord, view: View) -> str:
-        """Run all steps; return the run's status: done, failed or cancelled.
+        """Run all steps; return the run's status: done, failed, cancelled, or skipped where a step found nothing to do.
 
         The records on disk are right at any moment, also when this process is killed.
         """
@@ -62,7 +63,7 @@ class Runner:
         with terminable():
             try:
                 self._loop(view)
-                record.status = "failed" if self._failed() else "done"
+                record.status = self._ended("failed") or self._ended("skipped") or "done"
             except KeyboardInterrupt:
                 record.status = "cancelled"
                 self._cancel(view)
@@ -79,13 +80,14 @@ class Runner:
         """Find where a finished step's outputs are, by name."""
         return {name: self.cache.runs / each["path"] for name, each in self.records[step].outputs.items()}
 
-    def _failed(self) -> bool:
-        return any(record.status == "failed" for record in self.records.values())
+    def _ended(self, status: str) -> str:
+        """Give the status back where a step ended so."""
+        return status if any(record.status == status for record in self.records.values()) else ""
 
     def _loop(self, view: View) -> None:
         while True:
             self._collect(view)
-            if not self._failed():
+            if not (self._ended("failed") or self._ended("skipped")):
                 self._start_ready(view)
             if not self._running:
                 return
@@ -218,8 +220,14 @@ class Runner:
             del self._running[name]
             record = self.records[name]
             record.exit_code, record.finished = code, time.time()
-            record.status = "done" if code == 0 and self._describe(self.pipeline.steps[name], record) else "failed"
+            record.status = self._status(self.pipeline.steps[name], record, code)
             self._finish(record, view)
+
+    def _status(self, step: Step, record: StepRecord, code: int) -> str:
+        if code == NOTHING_TO_DO and step.is_ours:
+            record.reason = next(iter(last_lines(self.run.log(step.name), 1)), "nothing to do")
+            return "skipped"
+        return "done" if code == 0 and self._describe(step, record) else "failed"
 
     def _describe(self, step: Step, record: StepRecord) -> bool:
         """Record the outputs; False, and a line in the log, when the step did not make one of them."""

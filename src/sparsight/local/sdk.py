@@ -1,15 +1,12 @@
 """azure-ai-ml as the local runner calls it: quietly, with errors that a person can read."""
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sparsight.local.problems import Problem, refuse
+from sparsight.stores.azureml import quiet
 
 
 def load_job_file(path: Path) -> Any:
@@ -27,22 +24,6 @@ def load_job_file(path: Path) -> Any:
         problems = _schema_problems(path, str(error)) or [Problem(str(path), f"azure-ai-ml can't load it: {error!r}")]
         refuse(str(path), problems)
         raise
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep azure-ai-ml's notes on experimental classes, anonymous assets and old calls of its own off the screen."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            yield
-    finally:
-        logging.disable(level)
 
 
 def validate(job: Any) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ STYLES = {
     "done": "green",
     "failed": "bold red",
     "cancelled": "yellow",
+    "skipped": "yellow",
     "killed": "red",
 }
 

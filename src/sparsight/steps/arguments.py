@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sparsight.errors import SparsightError
+from sparsight.errors import NOTHING_TO_DO, NothingToDo, SparsightError
 
 ArgumentsT = TypeVar("ArgumentsT")
 
@@ -60,7 +60,8 @@ def run_step(
 ) -> None:
     """Parse the command line, run the step, and end the process with its exit status.
 
-    A `SparsightError` is told on standard error and ends with status 2, an interrupt with 130.
+    A `SparsightError` is told on standard error and ends with status 2, an interrupt with 130. `NothingToDo` ends with
+    77, which the local runner knows; Azure ML has no such status, so there the pipeline's job is cancelled.
     """
     # Threads that spin for long while they wait make torch many times slower wherever another process wants a core;
     # threads that go to sleep at once cost a quarter of the speed where none does.
@@ -68,8 +69,25 @@ def run_step(
     arguments = arguments_type(**vars(parser_for(arguments_type).parse_args(argv)))
     try:
         main(arguments)
+    except NothingToDo as reason:
+        print(f"Nothing to do: {reason}", flush=True)
+        _cancel_pipeline()
+        raise SystemExit(NOTHING_TO_DO) from None
     except SparsightError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _cancel_pipeline() -> None:
+    from sparsight.stores.azureml import cancel_pipeline_of_job, workspace_of_job
+
+    if workspace_of_job() is None:
+        return
+    try:
+        job = cancel_pipeline_of_job()
+    except Exception as error:
+        print(f"error: The job couldn't be cancelled, so it ends as failed: {error}", file=sys.stderr, flush=True)
+    else:
+        print(f"Asked for the end of {job}.", flush=True)

@@ -1,12 +1,9 @@
 """Azure ML's model registry: it has no aliases, so a tag of the version says which is in production."""
 
 import contextlib
-import io
-import logging
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -15,14 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 from sparsight.errors import SparsightError
+from sparsight.stores.azureml import open_client, quiet, workspace_of_job
 from sparsight.stores.registry import PROMOTED_AT, STAGE_TAG, ModelVersion, Stage
-from sparsight.stores.settings import signed_in
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
-_JOB = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
-"""What tells a job of Azure ML its workspace."""
 _URI = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/?]+)", re.IGNORECASE)
 _ATTEMPTS = 8
 """Steps that run side by side may take the same next number; all but one of them try again."""
@@ -45,14 +40,15 @@ class AzureMLRegistry:
         Raises:
             SparsightError: neither says which workspace is meant.
         """
-        in_job = tuple(environment.get(name, "") for name in _JOB)
-        match = _URI.search(uri)
-        if not all(in_job) and match is None:
+        in_job, match = workspace_of_job(environment), _URI.search(uri)
+        if in_job:
+            return cls(open_client(*in_job))
+        if match is None:
             raise SparsightError(
                 f"MLFLOW_TRACKING_URI is {uri!r}, which names no workspace.",
                 hint="Take the one that `az ml workspace show --query mlflow_tracking_uri` prints.",
             )
-        return cls(open_client(*(in_job if all(in_job) or match is None else match.groups())))
+        return cls(open_client(match[1], match[2], match[3]))
 
     @property
     def where(self) -> str:
@@ -128,20 +124,10 @@ class AzureMLRegistry:
         from azure.core.exceptions import AzureError
 
         try:
-            with _quiet():
+            with quiet():
                 yield
         except (AzureError, MlException) as error:
             raise _refused(f"Couldn't {purpose} in {self.where}", error) from error
-
-
-def open_client(subscription: str, resource_group: str, workspace: str) -> "MLClient":
-    """Open a workspace's client, signed in as whoever runs this: in a job its user or its managed identity."""
-    with _quiet():
-        from azure.ai.ml import MLClient
-
-        return MLClient(
-            signed_in(), subscription, resource_group, workspace, show_progress=False, enable_telemetry=False
-        )
 
 
 def _version(model: Any) -> ModelVersion:
@@ -183,18 +169,3 @@ def _refused(problem: str, error: Exception) -> SparsightError:
     elif status == HTTPStatus.FORBIDDEN:
         hint = "Whoever asks, you or the job's identity, needs the role AzureML Data Scientist on the workspace."
     return SparsightError(f"{problem}: {told}.", hint=hint)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            yield
-    finally:
-        logging.disable(level)
