@@ -17,6 +17,9 @@ DEMO_digits := $(COMMON) labels=50 image_size=28 small_image_stem=off pretrainin
 DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale_min=0.5 classifier_crop_scale_min=0.8 \
 	rotation_degrees=0 quarter_turns=true
 
+# A file of tests stays in one worker, and each worker has servers of its own.
+TEST_FLAGS := --numprocesses logical --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install horovod run test check format bench services clean lock
 
@@ -32,7 +35,7 @@ run: install ## Pre-train and classify sample photos with embedded services; end
 	@$(BIN)/python execute.py run recognise $(addprefix --set ,$(DEMO_$(DATA)))
 
 test: install horovod ## Run the tests, against real servers on loopback
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TEST_FLAGS)
 
 check: install .tools/.installed ## Lint, format, types, import contracts, images, workflows, documentation, infrastructure
 	@$(BIN)/ruff check .

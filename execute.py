@@ -1,4 +1,4 @@
-"""The one entry point: lists, shows and runs pipelines, and keeps the local services and sample data."""
+"""The one entry point: pipelines here and on Azure ML, models, schedules, sample data and the local services."""
 
 import os
 import sys

@@ -13,6 +13,9 @@ param location string = resourceGroup().location
 @description('Object ids of the people who load photos and submit pipelines.')
 param people array = []
 
+@description('Object ids of others who submit pipelines but open no photo, such as the identity of a CI.')
+param submitters array = []
+
 @description('Cosmos DB containers, one for each collection of photos. Nobody but a deployment can make another.')
 @minLength(1)
 param collections array = ['photos']
@@ -247,12 +250,21 @@ module peopleAccess 'modules/person_access.bicep' = [
     params: {
       principalId: person
       imagesName: images.outputs.name
-      storeName: workspaceStore.outputs.name
-      workspaceName: workspace.outputs.name
       cosmosName: cosmos.outputs.name
       database: database
     }
     dependsOn: [stepsAccess]
+  }
+]
+
+module submittersAccess 'modules/submitter_access.bicep' = [
+  for (submitter, i) in concat(people, submitters): {
+    name: 'submitter-access-${i}'
+    params: {
+      principalId: submitter
+      storeName: workspaceStore.outputs.name
+      workspaceName: workspace.outputs.name
+    }
   }
 ]
 

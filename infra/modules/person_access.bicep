@@ -1,9 +1,7 @@
-// What a person may do: load photos and metadata, submit pipelines, and bring their outputs back.
-@description('Object id of the person, of a group, or of the identity of a CI.')
+// What a person may do with photos and their metadata: read and write them.
+@description('Object id of the person, or of a group.')
 param principalId string
 param imagesName string
-param storeName string
-param workspaceName string
 param cosmosName string
 param database string
 
@@ -19,32 +17,12 @@ resource photos 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-
   parent: blobs
   name: 'photos'
 }
-resource store 'Microsoft.Storage/storageAccounts@2023-05-01' existing = { name: storeName }
-resource workspace 'Microsoft.MachineLearningServices/workspaces@2025-06-01' existing = { name: workspaceName }
 
 resource photosContributor 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: photos
   name: guid(photos.id, principalId, roles['Storage Blob Data Contributor'])
   properties: {
     roleDefinitionId: subscriptionResourceId(definitions, roles['Storage Blob Data Contributor'])
-    principalId: principalId
-  }
-}
-
-resource storeContributor 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: store
-  name: guid(store.id, principalId, roles['Storage Blob Data Contributor'])
-  properties: {
-    roleDefinitionId: subscriptionResourceId(definitions, roles['Storage Blob Data Contributor'])
-    principalId: principalId
-  }
-}
-
-resource scientist 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: workspace
-  name: guid(workspace.id, principalId, roles['AzureML Data Scientist'])
-  properties: {
-    roleDefinitionId: subscriptionResourceId(definitions, roles['AzureML Data Scientist'])
     principalId: principalId
   }
 }

@@ -16,6 +16,7 @@ fi
 job="$(cat jobs/submitted)"
 case "$pipeline" in
   recognise) step=compare ;;
+  retrain) step=promote ;;
   *) step="$pipeline" ;; # in the others the last step has the pipeline's name
 esac
 

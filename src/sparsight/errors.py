@@ -22,5 +22,9 @@ NOTHING_TO_DO = 77
 """Exit status of a step that found that the rest of its pipeline has nothing to do; test runners skip by it, too."""
 
 
+NOTHING_TO_DO_WORDS = "Nothing to do: "
+"""How the log of such a step says so."""
+
+
 class NothingToDo(Exception):  # noqa: N818 -- it is no error
     """The rest of a pipeline has nothing to do; the message says why."""

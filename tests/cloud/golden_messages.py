@@ -64,4 +64,5 @@ class Normaliser:
             text = text.replace(known, word)
         text = re.sub(r"/codes/[0-9a-f-]{36}/", "/codes/<code>/", text)
         text = re.sub(r"http://127\.0\.0\.1:\d+", "<storage>", text)
-        return re.sub(r"/azureml-blobstore-\w+/LocalUpload/[0-9a-f]{64}/", "/<upload>/", text)
+        text = re.sub(r"/azureml-blobstore-\w+/", "/<container>/", text)
+        return re.sub(r"LocalUpload/[0-9a-f]{64}", "LocalUpload/<hash>", text)

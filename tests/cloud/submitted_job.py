@@ -41,6 +41,8 @@ class SubmittedJob:
         self.created = time.time()
         self.cancelled = False
         self.refused = ""
+        self.nodes: dict[str, Mapping[str, Any]] = {}
+        self.nested: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,18 +56,7 @@ class SubmittedJob:
             components: by id, the message that made each, with `code` as the folder of its snapshot.
         """
         self.folder.mkdir(parents=True)
-        jobs = {}
-        for name, node in self.properties["jobs"].items():
-            component = {key: value for key, value in components[node["componentId"]].items() if key[0] != "_"}
-            file = self.folder / f"{name}.component.yml"
-            file.write_text(yaml.safe_dump(component))
-            jobs[name] = {
-                "type": "command",
-                "component": f"./{file.name}",
-                "inputs": {key: _written(value) for key, value in node.get("inputs", {}).items()},
-                "outputs": {key: _written(value) for key, value in node.get("outputs", {}).items()},
-                "environment_variables": node.get("environment_variables", {}),
-            }
+        jobs = self._unpack(self.properties["jobs"], components, "")
         document = {
             "type": "pipeline",
             "inputs": {key: _written(value) for key, value in self.properties.get("inputs", {}).items()},
@@ -76,6 +67,28 @@ class SubmittedJob:
         file = self.folder / "submitted.yml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))
         return file
+
+    def _unpack(self, nodes: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], prefix: str) -> Any:
+        jobs = {}
+        for name, node in nodes.items():
+            path = prefix + name
+            spec = components[node["componentId"]]
+            component = {key: value for key, value in spec.items() if key[0] != "_" and value is not None}
+            self.nodes[path] = node
+            if spec["type"] == "pipeline":
+                self.nested.add(path)
+                component["jobs"] = self._unpack(spec["jobs"], components, f"{path}.")
+            file = self.folder / f"{path}.component.yml"
+            file.write_text(yaml.safe_dump(component))
+            jobs[name] = {
+                "type": spec["type"],
+                "component": f"./{file.name}",
+                "inputs": {key: _written(value) for key, value in node.get("inputs", {}).items()},
+                "outputs": {key: _written(value) for key, value in node.get("outputs", {}).items()},
+            }
+            if spec["type"] == "command":
+                jobs[name]["environment_variables"] = node.get("environment_variables", {})
+        return jobs
 
     def start(self, file: Path, variables: Mapping[str, str]) -> None:
         """Run the YAML with the local runner, the services being those that the variables name."""
@@ -122,8 +135,8 @@ class SubmittedJob:
         return "Canceled" if self.cancelled else "Completed" if code == 0 else "Failed"
 
     def children(self) -> dict[str, "Child"]:
-        """The steps by the id of their own jobs, in the order in which they were submitted."""
-        steps = self.properties["jobs"]
+        """The steps, nested pipelines and their steps by the id of their own jobs, in the order of submission."""
+        steps = self.nodes or self.properties["jobs"]
         return {child.id: child for child in (Child(self, name) for name in steps)}
 
 
@@ -135,12 +148,28 @@ class Child:
         self.id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{parent.name}/{step}"))
 
     @property
+    def parent_id(self) -> str:
+        """The job that this one is part of: that of the pipeline, or of a nested one."""
+        outer, _, _ = self.step.rpartition(".")
+        return Child(self.parent, outer).id if outer else self.parent.name
+
+    @property
+    def is_pipeline(self) -> bool:
+        return self.step in self.parent.nested
+
+    @property
     def folder(self) -> Path:
         run = self.parent.run
         return (run or self.parent.folder / "runs" / "none") / self.step
 
     @property
     def record(self) -> Mapping[str, Any]:
+        if self.is_pipeline:
+            inner = [each.record for each in self.parent.children().values() if each.parent_id == self.id]
+            begun = [record for record in inner if record.get("started")]
+            states = {record.get("status", "waiting") for record in inner}
+            status = next((each for each in ("failed", "running", "waiting") if each in states), "done")
+            return {"status": status, "started": begun[0]["started"]} if begun else {}
         file = self.folder / "step.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
@@ -170,7 +199,11 @@ def _written(value: Mapping[str, Any]) -> Any:
     """An input or output as a YAML has it: a plain value, a binding, or data with a path."""
     if value.get("job_input_type", value.get("jobInputType")) == "literal":
         return _literal(value["value"])
-    return value.get("value") or {"type": value["type"], "path": value["uri"]}
+    if bound := value.get("value") or (value["uri"] if "${{" in value.get("uri", "") else ""):
+        return bound
+    kinds = ("type", "job_input_type", "jobInputType", "job_output_type", "jobOutputType")
+    kind = next(value[name] for name in kinds if name in value)
+    return {"type": kind, "path": value["uri"]} if "uri" in value else {"type": kind}
 
 
 def _literal(text: str) -> Any:

@@ -16,6 +16,7 @@ from workspace_server import GROUP, NAME, SUBSCRIPTION, Message, Refusal, Worksp
 from sparsight.cloud import following
 from sparsight.cloud.workspace import Workspace
 from sparsight.errors import NOTHING_TO_DO, NothingToDo
+from sparsight.steps import arguments
 from sparsight.steps.arguments import run_step
 from sparsight.stores import azureml
 
@@ -56,6 +57,22 @@ def test_a_failing_step_ends_with_its_log_and_exit_code_1(toys: Project, workspa
     assert "world: done" in fetched.out
 
 
+def test_a_pipeline_within_a_pipeline(toys: Project, workspace_server: WorkspaceServer) -> None:
+    answer = toys("submit", "nested", "--wait")
+    assert answer.code == 0, answer.out + answer.err
+    job = workspace_server.jobs[submitted(workspace_server)]
+    loud = job.nodes["shout.loud"]
+    assert loud["environment_variables"]["SPARSIGHT_BLOB_ENDPOINT"]
+    assert len(workspace_server.sent("POST", "startPendingUpload")) == 1
+    for step in ("shout.loud", "shout.joined", "count"):
+        assert f"{step}: done after" in answer.out
+    assert "shout: " not in answer.out
+    fetched = toys("fetch", job.name, "shout.loud")
+    assert fetched.code == 0, fetched.err
+    words = toys.root / "jobs" / job.name / "shout.loud" / "outputs" / "words" / "words.txt"
+    assert "HEY" in words.read_text()
+
+
 def test_jobs_lists_and_shows(toys: Project, workspace_server: WorkspaceServer) -> None:
     toys("submit", "two", "--wait")
     name = submitted(workspace_server)
@@ -93,6 +110,7 @@ def test_a_step_ends_its_own_pipeline(
     monkeypatch.setattr(azureml, "open_client", client)
     for variable, value in of_job.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(arguments, "CANCELLATION_SECONDS", 0)
     with pytest.raises(SystemExit) as ended:
         run_step(NoArguments, nothing_to_do, [])
     assert ended.value.code == NOTHING_TO_DO
@@ -100,12 +118,26 @@ def test_a_step_ends_its_own_pipeline(
     assert toys("jobs", name, "--wait").code == 130
 
 
+def test_a_job_that_had_nothing_to_do_ends_with_exit_code_0(toys: Project, workspace_server: WorkspaceServer) -> None:
+    toys.edit(
+        "code/write.py", "print(", 'print("Nothing to do: 2 new annotations, 50 are asked for.", flush=True)\nprint('
+    )
+    toys("submit", "two", "--set", "seconds=60")
+    name = submitted(workspace_server)
+    workspace_server.trouble = lambda message: (
+        workspace_server.jobs[name].cancel() if message.path.endswith("/details") else None
+    )
+    answer = toys("jobs", name, "--wait")
+    assert answer.code == 0, answer.out
+    assert f"Skipped: {name}" in answer.out
+
+
 @dataclass(frozen=True, kw_only=True)
 class NoArguments:
     """Of a step that has none."""
 
 
-def nothing_to_do(arguments: NoArguments) -> None:
+def nothing_to_do(_: NoArguments) -> None:
     raise NothingToDo("2 new annotations, 50 are asked for.")
 
 

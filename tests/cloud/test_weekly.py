@@ -95,6 +95,11 @@ def test_what_cannot_be_scheduled(
     assert "no input 'wort'; did you mean 'word'?" in wrong.err
     (toys.root / "pipelines" / "schedules" / "odd.yml").write_text(WEEKLY.replace("job: ../two.yml", "job: 3"))
     assert "expected the path of a pipeline's YAML" in toys("schedule", "odd").err
+    assert "--off goes with no other option" in toys("schedule", "weekly", "--off", "--dry-run").err
+    assert "Say which schedule is meant." in toys("schedule", "--off").err
+    more = WEEKLY.replace("  inputs:", "  compute: azureml:cpu\n  inputs:")
+    (toys.root / "pipelines" / "schedules" / "more.yml").write_text(more)
+    assert "create_job has compute; only type, job and inputs are taken here" in toys("schedule", "more").err
     never = toys("schedule", "weekly", "--off")
     assert never.code == 2
     assert "weekly-two" in never.err

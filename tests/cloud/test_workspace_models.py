@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Credential
+from golden_messages import Golden, Normaliser
+from loopback import Credential
 from toy_project import Project
 from workspace_server import GROUP, NAME, SUBSCRIPTION, WORKSPACE, Message, Refusal, WorkspaceServer
 
@@ -63,6 +64,15 @@ def lineage(score: float, digest: str = "these", run: str = "step-job") -> Linea
         test_digest=digest,
         test_images=600,
     )
+
+
+def test_the_message_of_a_model(
+    golden: Golden, registry: AzureMLRegistry, workspace_server: WorkspaceServer, folder: Path
+) -> None:
+    register_model(folder, "photos", lineage(0.7), registry)
+    (message,) = workspace_server.sent("PUT", "/models/")
+    assert message.path == f"{WORKSPACE}/models/photos/versions/1"
+    golden("models/photos", Normaliser(workspace_server)(message.body))
 
 
 def test_versions_come_back_with_their_lineage(registry: AzureMLRegistry, folder: Path, tmp_path: Path) -> None:

@@ -331,7 +331,8 @@ class WorkspaceServer:
 
     @route("GET", "/schedules")
     def list_schedules(self, message: Message) -> Any:
-        return {"value": list(self.schedules.values())}
+        every = message.query.get("listViewType") == ["All"]
+        return {"value": [each for each in self.schedules.values() if every or each["properties"]["isEnabled"]]}
 
     def fire(self, name: str) -> str:
         """Start what a schedule starts, as its day and hour would; gives the job's name."""
@@ -350,8 +351,10 @@ class WorkspaceServer:
     @route("GET", "data-plane/runs/{name}/children")
     def run_children(self, message: Message, name: str) -> Any:
         job = self._find(name)
-        assert isinstance(job, SubmittedJob)
-        started = [child for child in job.children().values() if child.record.get("started")]
+        pipeline = job.parent if isinstance(job, Child) else job
+        started = [
+            each for each in pipeline.children().values() if each.parent_id == name and each.record.get("started")
+        ]
         return {"value": [self._run(child) for child in started]}
 
     @route("GET", "data-plane/runs/{name}/details")
@@ -391,9 +394,8 @@ class WorkspaceServer:
                 "tags": {},
                 **error,
             }
-        node = job.parent.properties["jobs"][job.step]
-        title = node.get("display_name", job.step)
-        run = {"runId": job.id, "parentRunId": job.parent.name, "status": job.status, "displayName": title}
+        title = job.parent.nodes[job.step].get("display_name", job.step)
+        run = {"runId": job.id, "parentRunId": job.parent_id, "status": job.status, "displayName": title}
         reused = {"azureml.isreused": "true"} if job.record.get("status") == "reused" else {}
         return {**run, **job.times(), "properties": reused, "tags": {}}
 
@@ -419,25 +421,49 @@ class WorkspaceServer:
         return f"azureml:/{place}/datastores/workspaceblobstore/paths/{prefix}/"
 
     def _begin(self, job: SubmittedJob) -> None:
-        components = {node["componentId"] for node in job.properties["jobs"].values()}
         try:
-            known = {each: self._component(self.resources[each.removeprefix(WORKSPACE)]) for each in components}
-            job.start(job.unpack(known), self.variables)
+            known: dict[str, Mapping[str, Any]] = {}
+            self._components(job.properties["jobs"], known)
+            for each in job.properties.get("inputs", {}).values():
+                if str(each.get("uri", "")).startswith("azureml://"):
+                    each["uri"] = str(self._downloaded(each["uri"], job.folder.with_name(f"{job.name}-data")))
+            unpacked = job.unpack(known)
+            job.start(unpacked, self.variables)
         except Exception as error:
             job.refused = f"This workspace can't run it: {error!r}"
+
+    def _downloaded(self, uri: str, folder: Path) -> Path:
+        """Bring data here that was uploaded to the workspace's store."""
+        if not folder.is_dir():
+            self.storage.download(self.storage.container(BLOBSTORE), folder)
+        return folder / uri.partition("/paths/")[2]
+
+    def _components(self, nodes: Mapping[str, Any], known: dict[str, Mapping[str, Any]]) -> None:
+        """Look up the components of nodes, and those of the pipelines among them, by id."""
+        for node in nodes.values():
+            body = self.resources[node["componentId"].removeprefix(WORKSPACE)]
+            spec = body["properties"]["componentSpec"]
+            if spec["type"] == "pipeline":
+                known[node["componentId"]] = spec
+                self._components(spec["jobs"], known)
+            else:
+                known[node["componentId"]] = self._component(body)
 
     def _component(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The component's YAML, its code as the folder of the snapshot that was uploaded."""
         spec = dict(body["properties"]["componentSpec"])
+        environment = self.resources[spec["environment"].removeprefix("azureml:").removeprefix(WORKSPACE)]
+        assert environment["properties"].get("build") or environment["properties"].get("image")
+        spec["environment"] = f"azureml:{spec['environment'].split('/')[-3]}:1"
+        if "code" not in spec:
+            return spec
         code = self.resources[spec["code"].removeprefix("azureml:").removeprefix(WORKSPACE)]
         container, _, prefix = code["properties"]["codeUri"].removeprefix(self._account).partition("/")
         folder = self.folder / "snapshots" / container
         with self._lock:
             if not folder.is_dir():
                 self.storage.download(self.storage.service.get_container_client(container), folder)
-        environment = self.resources[spec["environment"].removeprefix("azureml:").removeprefix(WORKSPACE)]
-        assert environment["properties"].get("build") or environment["properties"].get("image")
-        return {**spec, "code": str(folder / prefix), "environment": f"azureml:{spec['environment'].split('/')[-3]}:1"}
+        return {**spec, "code": str(folder / prefix)}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer = self.answer

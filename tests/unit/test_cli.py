@@ -20,6 +20,7 @@ SURFACE = {
     "submit": ["PIPELINE", "--set", "--compute", "--experiment", "--force", "--wait", "--dry-run", *WORKSPACE],
     "jobs": ["[JOB]", "--limit", "--wait", "--cancel", *WORKSPACE],
     "fetch": ["JOB", "[STEP]", "--into", *WORKSPACE],
+    "schedule": ["[NAME]", "--set", "--compute", "--off", "--dry-run", *WORKSPACE],
     "models list": ["[NAME]", "--no-services", *WORKSPACE],
     "models show": ["MODEL", "--no-services", *WORKSPACE],
     "models promote": ["MODEL", "--metric", "--by", "--images", "--force", "--no-services", *WORKSPACE],

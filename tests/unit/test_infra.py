@@ -196,12 +196,21 @@ def test_a_step_may_do_what_it_does_and_no_more():
     assert text(given["imagesName"]) == "images.outputs.name"
 
 
-def test_a_person_may_load_photos_and_submit():
-    assert granted("person_access") == {
-        ("Microsoft.Storage/storageAccounts/blobServices/containers", "Storage Blob Data Contributor"),
+def test_who_submits_opens_no_photo():
+    assert granted("submitter_access") == {
         ("Microsoft.Storage/storageAccounts", "Storage Blob Data Contributor"),
         ("Microsoft.MachineLearningServices/workspaces", "AzureML Data Scientist"),
     }
+    given = main().modules["submittersAccess"].body["params"]
+    assert text(given["storeName"]) == "workspaceStore.outputs.name"
+    assert not module("submitter_access").modules
+
+
+def test_a_person_may_load_photos_and_submit():
+    assert granted("person_access") == {
+        ("Microsoft.Storage/storageAccounts/blobServices/containers", "Storage Blob Data Contributor"),
+    }
+    assert "in concat(people, submitters):" in (ROOT / "infra" / "main.bicep").read_text()
     call = module("person_access").modules["metadata"]
     assert call.body["params"]["role"] == "Cosmos DB Built-in Data Contributor"
 

@@ -1,16 +1,20 @@
 """Promotion: only what is better on the very same test images takes the place, whatever the numbers."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsight.data.artefact import new_artefact
 from sparsight.errors import SparsightError
-from sparsight.evaluation.promotion import LOWER_IS_BETTER, judge, promote, promotion_of
+from sparsight.evaluation.annotations import annotations_since
+from sparsight.evaluation.promotion import JUDGED_AT, LOWER_IS_BETTER, judge, promote, promotion_of
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.registry import PROMOTED_AT, ModelVersion
 
@@ -55,7 +59,12 @@ class Memory:
         for number, each in self.known.items():
             if each.stage == "production":
                 self.known[number] = replace(each, stage="archived")
-        self.known[version.number] = replace(version, stage="production", tags={**version.tags, **tags})
+        self.tag(version, tags)
+        self.known[version.number] = replace(self.known[version.number], stage="production")
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        known = self.known[version.number]
+        self.known[version.number] = replace(known, tags={**known.tags, **tags})
 
     @property
     def used(self) -> list[int]:
@@ -157,3 +166,36 @@ def test_what_makes_no_sense_is_told() -> None:
             promote(registry, "photos/1", by=by)
     with pytest.raises(SparsightError, match="no photos/7; it has photos/1"):
         promote(registry, "photos/7")
+
+
+@given(st.lists(st.booleans(), max_size=5), st.integers(0, 300))
+def test_annotations_are_new_since_the_newest_judged_version(judged: list[bool], now: int) -> None:
+    trained = [
+        replace(version(number), tags={"sparsight.dataset.counts": json.dumps({"annotations": 50 * number})})
+        for number in range(1, len(judged) + 1)
+    ]
+    registry = Memory(*trained)
+    for each, is_judged in zip(trained, judged, strict=True):
+        if is_judged:
+            registry.tag(each, {JUDGED_AT: "2026-01-01"})
+    last = max((number for number, is_judged in enumerate(judged, 1) if is_judged), default=0)
+    with TemporaryDirectory() as place:
+        with new_artefact(Path(place) / "dataset", "dataset", {}) as draft:
+            draft.counts["annotations"] = now
+        found = annotations_since(registry, "photos", Path(place) / "dataset")
+    assert found.new == now - 50 * last
+    assert found.reference == (f"photos/{last}" if last else "")
+
+
+def test_a_refused_version_was_judged_too() -> None:
+    registry = Memory(version(1, macro_f1=0.8), version(2, macro_f1=0.7))
+    promote(registry, "photos/1")
+    assert not promote(registry, "photos/2").allowed
+    assert JUDGED_AT in registry.known[2].tags
+
+
+def test_a_dataset_without_a_count_of_annotations_is_refused(tmp_path: Path) -> None:
+    with new_artefact(tmp_path / "dataset", "dataset", {}):
+        pass
+    with pytest.raises(SparsightError, match="doesn't say how many annotations"):
+        annotations_since(Memory(), "photos", tmp_path / "dataset")

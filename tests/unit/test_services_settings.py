@@ -62,11 +62,15 @@ def test_an_address_that_only_looks_local_is_not(endpoint: str) -> None:
         ("photos.blob.core.windows.net", "expected an address such as"),
         ("file:///etc/passwd", "expected an address such as"),
         ("http://photos.blob.core.windows.net", "by https only"),
+        ("https://photos.blob.core.windows.net/?sv=1&sig=c2VjcmV0", "more than an address"),
+        ("https://somebody:secret@photos.blob.core.windows.net", "more than an address"),
     ],
 )
 def test_a_wrong_address_is_told(endpoint: str, message: str) -> None:
-    with pytest.raises(SparsightError, match=message):
+    with pytest.raises(SparsightError, match=message) as refused:
         BlobSettings(endpoint=endpoint)
+    assert "secret" not in str(refused.value)
+    assert "sig=" not in str(refused.value)
 
 
 def test_keys_are_not_shown() -> None:

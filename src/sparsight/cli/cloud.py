@@ -182,7 +182,17 @@ def _wait(follower: "Follower", steps: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted(follower)
     _tell(follower, state, console)
-    return _EXIT[state.status]
+    return 0 if _had_nothing_to_do(follower, state) else _EXIT[state.status]
+
+
+def _had_nothing_to_do(follower: "Follower", state: "JobState") -> bool:
+    """Whether a job cancelled itself, as its log says: here such a run is skipped, with status 0."""
+    from sparsight.errors import NOTHING_TO_DO_WORDS
+    from sparsight.local.view import last_lines
+
+    logs = [follower.folder.log(name) for name in state.steps]
+    lines = [line for log in logs if log.is_file() for line in last_lines(log, 2)]
+    return state.status == "cancelled" and any(line.startswith(NOTHING_TO_DO_WORDS) for line in lines)
 
 
 def _interrupted(follower: "Follower") -> int:
@@ -219,7 +229,7 @@ def _tell(follower: "Follower", state: "JobState", console: "Console") -> None:
                 say(f"  {line}")
     if state.trouble:
         say(f"Azure ML says: {state.trouble}")
-    say(f"{state.status.capitalize()}: {follower.name}")
+    say(f"{'Skipped' if _had_nothing_to_do(follower, state) else state.status.capitalize()}: {follower.name}")
     if state.status == "done":
         say(f"Fetch its outputs: python execute.py fetch {follower.name}")
 

@@ -36,9 +36,13 @@ def schedule(
 
     where = find_workspace(subscription=subscription, resource_group=resource_group, name=workspace)
     if name is None:
+        if off or dry_run or settings or compute:
+            raise SparsightError("Say which schedule is meant.", hint="List them: python execute.py schedule")
         _list(context.obj, where)
         return
     file = _find(context.obj, name)
+    if off and (dry_run or settings or compute):
+        raise SparsightError("--off goes with no other option: it only puts the schedule out of force.")
     if off:
         _stop(where, file)
     else:
@@ -84,7 +88,9 @@ def _list(root: Path, where: "Workspace") -> None:
     from sparsight.stores.azureml import quiet
 
     with told("list the schedules", where), quiet():
-        found = list(workspace.open_client(where).schedules.list())
+        from azure.ai.ml._restclient.arm_ml_service.models import ScheduleListViewType
+
+        found = list(workspace.open_client(where).schedules.list(list_view_type=ScheduleListViewType.ALL))
     for each in found:
         print(f"{each.name}: {_when(each.trigger) if each.is_enabled else 'out of force'}")
     if not found:

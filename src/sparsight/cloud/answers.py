@@ -39,9 +39,11 @@ def refused(purpose: str, workspace: Workspace, error: Exception) -> SparsightEr
     if isinstance(error, ClientAuthenticationError) or status == HTTPStatus.UNAUTHORIZED:
         return SparsightError(f"Couldn't {purpose}: Azure doesn't know who is asking. {says}", hint=SIGN_IN)
     if status == HTTPStatus.FORBIDDEN:
+        of_storage = "x-ms-error-code" in (getattr(getattr(error, "response", None), "headers", None) or {})
+        role = "Storage Blob Data Contributor on the workspace's storage account"
         return SparsightError(
             f"Couldn't {purpose}: you are signed in, but may not do that in {workspace}. {says}",
-            hint="Ask for the role AzureML Data Scientist on the workspace.",
+            hint=f"Ask for the role {role if of_storage else 'AzureML Data Scientist on the workspace'}.",
         )
     if is_transient(error):
         return SparsightError(
@@ -49,7 +51,7 @@ def refused(purpose: str, workspace: Workspace, error: Exception) -> SparsightEr
         )
     if status == HTTPStatus.NOT_FOUND:
         return SparsightError(
-            f"Couldn't {purpose} in {workspace}: {says}", hint="Check the names; `az ml workspace list` shows yours."
+            f"Couldn't {purpose} in {workspace}: {says}", hint="Check the name, and that it is this workspace's."
         )
     if isinstance(error, HttpResponseError) and "quota" in says.lower():
         return SparsightError(

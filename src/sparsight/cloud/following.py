@@ -1,9 +1,11 @@
 """Follows a job: states and logs of its steps, kept in a folder of the same layout as a local run's."""
 
 import calendar
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sparsight.cloud.answers import SIGN_IN, is_transient, what_it_says
@@ -23,13 +25,15 @@ STATUS = {
     "Failed": "failed",
     "NotResponding": "failed",
     "Canceled": "cancelled",
+    "Paused": "cancelled",
     "CancelRequested": "running",
     "Running": "running",
     "Finalizing": "running",
 }
 """Azure ML's words for a state -> ours; what isn't here is waiting: NotStarted, Queued, Preparing, Starting, ..."""
 ENDED = frozenset({"done", "failed", "cancelled"})
-_LOGS = ("user_logs/std_log.txt", "user_logs/std_log_process_0.txt")
+_LOG = re.compile(r"user_logs/std_log\D*0*(?:_ps)?\.txt")
+"""The log of a step, of several processes that of the first; azure-ai-ml streams the same."""
 INTERVAL = 5.0
 """Seconds from one question to the next."""
 PATIENCE = 1800.0
@@ -81,7 +85,7 @@ class Follower:
         self._opened = self._opened or self.client()
         with quiet():
             job = self._opened.jobs.get(self.name)
-            children = list(self._opened.jobs.list(parent_job_name=self.name))
+            children = self._children(job)
             status = status_of(job)
             steps, jobs = {}, {}
             for child in children:
@@ -89,6 +93,18 @@ class Follower:
                 steps[step], jobs[step] = self._step(step, child), str(child.name)
             trouble = self._trouble(self.name) if status == "failed" and not _failed(steps) else ""
         return JobState(status=status, steps=steps, jobs=jobs, trouble=trouble)
+
+    def _children(self, job: Any) -> list[Any]:
+        """The jobs of a pipeline's steps; in the place of a pipeline within it those of its steps."""
+        assert self._opened is not None  # noqa: S101 -- for the type checker
+        nested = {name for name, node in (getattr(job, "jobs", None) or {}).items() if node.type == "pipeline"}
+        found: list[Any] = []
+        for child in filter(None, self._opened.jobs.list(parent_job_name=job.name)):
+            if child.display_name in nested:
+                found += filter(None, self._opened.jobs.list(parent_job_name=child.name))
+            else:
+                found.append(child)
+        return found
 
     def follow(self, view: "View", records: dict[str, StepRecord]) -> JobState:
         """Ask until the job has ended, and show each change.
@@ -171,7 +187,7 @@ class Follower:
 
     def _read_log(self, step: str, files: Mapping[str, str]) -> None:
         """Add what is new in a step's log to the file here."""
-        url = next((files[name] for name in _LOGS if name in files), None)
+        url = next((files[name] for name in sorted(files) if _LOG.fullmatch(name)), None)
         if url is None:
             return
         from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -185,7 +201,8 @@ class Follower:
         except ResourceNotFoundError:
             return
         except HttpResponseError as error:
-            if error.status_code == 416:  # nothing new
+            # Nothing new, or whoever asks may not read it: the job can be followed all the same.
+            if error.status_code in {HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, HTTPStatus.FORBIDDEN}:
                 return
             raise
         with path.open("ab" if start else "wb") as file:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparsight.cloud.snapshot import Snapshot, snapshot_of, upload
 from sparsight.cloud.workspace import STORES, Workspace
 from sparsight.errors import SparsightError
-from sparsight.local.graph import Data, Pipeline
+from sparsight.local.graph import Data, Pipeline, moving_input
 from sparsight.local.problems import nearest
 from sparsight.local.sdk import load_job_file
 from sparsight.stores.azureml import quiet
@@ -76,9 +76,13 @@ def prepare(
     # Nothing here may change from one submission of the same code to the next: Azure ML reuses the result of a step
     # only where the step is the same. The job's own name reaches its steps as AZUREML_ROOT_RUN_ID.
     variables = {**workspace.stores, "SPARSIGHT_CODE_VERSION": version}
+    for name, node in content.jobs.items():
+        node.display_name = name
     for path, node in commands(content):
         node.display_name = path
         node.environment_variables = {**variables, **(node.environment_variables or {})}
+        if moving_input(pipeline, pipeline.steps[path]):
+            node.component._is_deterministic = False
         if compute:
             node.compute = None
     return Job(name=content.name, content=content, snapshots=_snapshots(content))
@@ -86,8 +90,7 @@ def prepare(
 
 def commands(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every command step of a pipeline and of those nested in it, by its full name."""
-    nodes = content.jobs if hasattr(content, "jobs") else content.component.jobs
-    for name, node in nodes.items():
+    for name, node in (content.jobs or content.component.jobs).items():
         if node.type == "pipeline":
             yield from commands(node, f"{prefix}{name}.")
         else:
@@ -182,7 +185,7 @@ def _check_computes(client: "MLClient", job: Job, workspace: Workspace) -> None:
 
     names = {str(node.compute) for _, node in commands(job.content) if node.compute}
     names |= {str(name) for name in (job.content.compute, job.content.settings.default_compute) if name}
-    for name in sorted(each.removeprefix("azureml:") for each in names):
+    for name in sorted({each.removeprefix("azureml:") for each in names} - {"serverless"}):
         try:
             found = client.compute.get(name)
         except ResourceNotFoundError:

@@ -1,5 +1,6 @@
 """Schedules: a pipeline that a workspace starts by itself, again and again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def load_schedule(file: Path) -> Schedule:
         raise SparsightError(
             f"{file}: create_job is {action!r}; expected the path of a pipeline's YAML, or job: that path, and inputs."
         )
-    given = action.get("inputs") or {} if isinstance(action, dict) else {}
+    given = _inputs(file, action) if isinstance(action, dict) else {}
     try:
         with quiet():
             from azure.ai.ml.entities._load_functions import load_schedule as load
@@ -58,6 +59,19 @@ def load_schedule(file: Path) -> Schedule:
         raise SparsightError(f"azure-ai-ml can't load the schedule {file}: {error}") from error
     pipeline = (file.parent / path.removeprefix("file:")).resolve()
     return Schedule(content=content, pipeline=pipeline, settings=tuple(f"{key}={given[key]}" for key in given))
+
+
+def _inputs(file: Path, action: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what `create_job` gives the pipeline; refuse what would be left out of the job."""
+    if others := sorted(set(action) - {"type", "job", "inputs"}):
+        raise SparsightError(
+            f"{file}: create_job has {', '.join(others)}; only type, job and inputs are taken here.",
+            hint="Write the rest into the pipeline's YAML.",
+        )
+    given = action.get("inputs") or {}
+    if not isinstance(given, dict) or any(isinstance(value, dict | list) for value in given.values()):
+        raise SparsightError(f"{file}: inputs of create_job are {given!r}; expected plain values by name.")
+    return given
 
 
 def put_schedule(client: "MLClient", schedule: Schedule, job: Job, workspace: Workspace) -> Any:

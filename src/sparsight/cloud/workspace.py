@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsight.errors import SparsightError
+from sparsight.stores.settings import BlobSettings, CosmosSettings
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -87,6 +88,9 @@ def find_workspace(
         for variable, entry in STORES.items()
         if (value := environment.get(variable, "").strip() or str(config.get(entry, "")).strip())
     }
+    for variable, kind in (("SPARSIGHT_BLOB_ENDPOINT", BlobSettings), ("SPARSIGHT_COSMOS_ENDPOINT", CosmosSettings)):
+        if variable in stores:
+            kind(endpoint=stores[variable])  # raises where it holds a signature or key, which would go into the job
     return Workspace(**found, stores=stores)
 
 
@@ -112,18 +116,6 @@ def _config_places(folder: Path) -> Iterator[Path]:
 
 def open_client(workspace: Workspace) -> "MLClient":
     """Open the workspace's client, signed in as whoever runs this: `az login`, a managed identity, a CI's identity."""
-    from azure.identity import DefaultAzureCredential
+    from sparsight.stores import azureml
 
-    from sparsight.stores.azureml import quiet
-
-    with quiet():
-        from azure.ai.ml import MLClient
-
-        return MLClient(
-            DefaultAzureCredential(),
-            workspace.subscription,
-            workspace.resource_group,
-            workspace.name,
-            show_progress=False,
-            enable_telemetry=False,
-        )
+    return azureml.open_client(workspace.subscription, workspace.resource_group, workspace.name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sparsight.data.artefact import read_manifest
 from sparsight.errors import SparsightError
+from sparsight.evaluation.promotion import JUDGED_AT
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.registry import ModelRegistry
 
@@ -13,7 +14,7 @@ COUNT = "annotations"
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationsSince:
-    """Annotations of a dataset, and of the one that the newest version of a model was trained on.
+    """Annotations of a dataset, and of the one that the newest judged version of a model was trained on.
 
     Attributes:
         now: annotations in the dataset.
@@ -31,14 +32,15 @@ class AnnotationsSince:
         return self.now - self.then
 
     def __str__(self) -> str:
-        since = f"since {self.reference} was trained" if self.reference else "and no model yet"
+        since = f"since {self.reference} was trained" if self.reference else "and no version that was judged yet"
         return f"{self.new:,} new annotations {since} ({self.now:,} in all)"
 
 
 def annotations_since(registry: ModelRegistry, model_name: str, dataset: Path) -> AnnotationsSince:
     """Count them.
 
-    The newest version counts, in production or not: one that lost should not be trained again from the same labels.
+    The newest version that was judged counts, in production or not: one that lost should not be trained again from the
+    same labels, but one whose promotion broke off should.
 
     Args:
         registry: where the model is.
@@ -54,6 +56,6 @@ def annotations_since(registry: ModelRegistry, model_name: str, dataset: Path) -
             f"{dataset} doesn't say how many annotations it holds.",
             hint="Make it anew with connect_db, mode labelled.",
         )
-    newest = next(iter(reversed(registry.versions(model_name))), None)
+    newest = next((each for each in reversed(registry.versions(model_name)) if JUDGED_AT in each.tags), None)
     then = int(Lineage.of_tags(newest.tags).dataset_counts.get(COUNT, 0)) if newest else 0
     return AnnotationsSince(now=counts[COUNT], then=then, reference=newest.reference if newest else "")

@@ -12,6 +12,7 @@ from sparsight.stores.lineage import Lineage, fitted
 from sparsight.stores.registry import PROMOTED_AT, ModelRegistry, ModelVersion, resolve
 
 PROMOTION = "sparsight.promotion"
+JUDGED_AT = "sparsight.judged_at"
 LOWER_IS_BETTER = frozenset({"calibration_error", "loss"})
 _TOLERANCE = 1e-9
 """0.85 - 0.8 is a little less than 0.05."""
@@ -91,7 +92,7 @@ def promote(
         force: why to promote it although it doesn't win; kept with the version.
 
     Returns:
-        The verdict; nothing was changed unless it allows it.
+        The verdict; nothing was changed unless it allows it, but for a note that the version was judged.
 
     Raises:
         SparsightError: there is no such version, `by` or `force` make no sense, or the registry can't be reached.
@@ -100,12 +101,31 @@ def promote(
         raise SparsightError("The reason to force a promotion is empty.", hint="Say why: --force 'REASON'")
     candidate = resolve(registry, reference)
     incumbent = in_production(registry, candidate.name)
-    contenders = (candidate, incumbent) if images is None else _tested_now(registry, candidate, incumbent, images)
-    verdict = judge(*contenders, metric=metric, by=by)
+    verdict = _verdict(registry, candidate, incumbent, images, metric, by)
+    if not verdict.in_place:
+        registry.tag(candidate, {JUDGED_AT: _now()})
     if verdict.in_place or not (verdict.allowed or force):
         return verdict
     registry.promote(candidate, _record(verdict, metric, force))
     return verdict if verdict.allowed else replace(verdict, allowed=True, reason=f"{verdict.reason} Forced: {force}")
+
+
+def _verdict(
+    registry: ModelRegistry,
+    candidate: ModelVersion,
+    incumbent: ModelVersion | None,
+    images: Path | None,
+    metric: str,
+    by: float,
+) -> Verdict:
+    from sparsight.evaluation.retest import UnlikeImagesError
+
+    try:
+        contenders = (candidate, incumbent) if images is None else _tested_now(registry, candidate, incumbent, images)
+    except UnlikeImagesError as error:
+        hint = f"Train the newer one on images like the older one's; or, {_FORCE}"
+        return Verdict(candidate=candidate, incumbent=incumbent, allowed=False, reason=error.problem, hint=hint)
+    return judge(*contenders, metric=metric, by=by)
 
 
 def _tested_now(
@@ -132,7 +152,11 @@ def _record(verdict: Verdict, metric: str, force: str | None) -> dict[str, str]:
         told |= {"metric": metric, "gain": round(verdict.gain, 6), "test_digest": lineage.test_digest}
     if not verdict.allowed:
         told |= {"forced": force, "against": verdict.reason}
-    return {PROMOTED_AT: datetime.now(UTC).isoformat(timespec="microseconds"), PROMOTION: fitted(told)}
+    return {PROMOTED_AT: _now(), PROMOTION: fitted(told)}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def promotion_of(version: ModelVersion) -> dict[str, Any]:

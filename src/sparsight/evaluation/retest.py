@@ -17,6 +17,10 @@ from sparsight.stores.models import fetch_model
 from sparsight.stores.registry import ModelRegistry, ModelVersion
 
 
+class UnlikeImagesError(SparsightError):
+    """A model was trained on images of another size, or made square in another way."""
+
+
 def retested(registry: ModelRegistry, version: ModelVersion, images: PackedImages) -> ModelVersion:
     """Give a version with its scores on the test split of these images in place of those recorded with it.
 
@@ -57,7 +61,7 @@ def _check(images: PackedImages, description: ModelDescription, name: str) -> No
     wanted = (description.preprocessing.image_size, description.preprocessing.resize)
     found = (images.size[0], images.manifest.parameters["resize"])
     if found != wanted:
-        raise SparsightError(
+        raise UnlikeImagesError(
             f"{images.folder} holds images of {found[0]} pixels, resize {found[1]}; {name} was trained on {wanted[0]} "
             f"pixels, resize {wanted[1]}.",
             hint="Give images that data_prep made as both models need them.",

@@ -11,6 +11,7 @@ from sparsight.local.files import article
 from sparsight.local.graph import DATA_TYPES, Data, Literal, Made, Pipeline, Port, Scalar, Setting, Step
 from sparsight.local.problems import Problem, nearest
 
+_COPY = "which `run` reads and `submit` uploads"
 _TRUTH = {"true": True, "false": False}
 
 
@@ -180,7 +181,7 @@ def _check_pasting(source: Data, quotes: Sequence[str]) -> Iterator[Problem]:
 
 def _check_data(source: Data) -> Iterator[Problem]:
     if source.is_remote:
-        yield Problem(source.where, f"{source.path} is not on this machine; give the path of a local copy.")
+        yield Problem(source.where, f"{source.path} is not on this machine; give the path of a local copy, {_COPY}.")
         return
     if not source.path.exists():
         siblings = [each.name for each in source.path.parent.iterdir()] if source.path.parent.is_dir() else []

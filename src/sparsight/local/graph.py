@@ -1,11 +1,13 @@
 """A pipeline as the local runner sees it: command steps, where each input comes from, and their order."""
 
 import graphlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Scalar = bool | int | float | str
+_ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
 DATA_TYPES = frozenset({"uri_file", "uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model"})
 
 
@@ -162,3 +164,16 @@ class Pipeline:
             default = step.ports[name].default
             return None if default is None else Literal(default, f"{step.where}: default of {name}")
         return source
+
+
+def moving_input(pipeline: Pipeline, step: Step) -> str | None:
+    """Find a text that names a registered model by an alias, such as `name@latest`, or a folder by its path.
+
+    What it means may change while the text doesn't, so a step that takes it can't be reused.
+    """
+    for name, port in step.ports.items():
+        source = pipeline.source(step, name) if port.type == "string" else None
+        text = str(source.value) if isinstance(source, Literal) else ""
+        if _ALIAS.fullmatch(text) or (text.startswith("/") and Path(text).is_dir()):
+            return f"{name} {text}"
+    return None

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -14,13 +13,11 @@ from sparsight.data.artefact import is_artefact, write_text
 from sparsight.errors import NOTHING_TO_DO
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
-from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step
+from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step, moving_input
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.room import Room
 from sparsight.local.step_process import StepProcess, terminable
 from sparsight.local.view import View, last_lines
-
-_ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
 
 
 class Runner:
@@ -131,14 +128,9 @@ class Runner:
             return Found(self.run.id, own)
         if not step.deterministic:
             return "runs every time: is_deterministic is false"
-        if moving := self._moving(step):
+        if moving := moving_input(self.pipeline, step):
             return f"runs every time: {moving} may be another model by now"
         return self.cache.find(record.key, self.pipeline.name, step.name, record.parts)
-
-    def _moving(self, step: Step) -> str | None:
-        """Find a text that names a registered model by an alias, such as `name@latest`, or a folder by its path."""
-        values = {name: str(self._input(step, name)) for name in step.ports if step.ports[name].type == "string"}
-        return next((f"{name} {value}" for name, value in values.items() if _names_what_moves(value)), None)
 
     def _link(self, step: Step, record: StepRecord) -> None:
         """Make a reused step's outputs reachable under this run's folder too."""
@@ -255,10 +247,6 @@ class Runner:
             record.status, record.finished = "cancelled", time.time()
             self._finish(record, view)
         self._running.clear()
-
-
-def _names_what_moves(text: str) -> bool:
-    return bool(_ALIAS.fullmatch(text)) or (text.startswith("/") and Path(text).is_dir())
 
 
 def _remove(path: Path) -> None:

@@ -4,14 +4,17 @@ import argparse
 import dataclasses
 import os
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sparsight.errors import NOTHING_TO_DO, NothingToDo, SparsightError
+from sparsight.errors import NOTHING_TO_DO, NOTHING_TO_DO_WORDS, NothingToDo, SparsightError
 
+CANCELLATION_SECONDS = 300.0
+"""How long a step waits for the end of its pipeline."""
 ArgumentsT = TypeVar("ArgumentsT")
 
 
@@ -70,7 +73,7 @@ def run_step(
     try:
         main(arguments)
     except NothingToDo as reason:
-        print(f"Nothing to do: {reason}", flush=True)
+        print(f"{NOTHING_TO_DO_WORDS}{reason}", flush=True)
         _cancel_pipeline()
         raise SystemExit(NOTHING_TO_DO) from None
     except SparsightError as error:
@@ -89,5 +92,7 @@ def _cancel_pipeline() -> None:
         job = cancel_pipeline_of_job()
     except Exception as error:
         print(f"error: The job couldn't be cancelled, so it ends as failed: {error}", file=sys.stderr, flush=True)
-    else:
+        return
+    if job is not None:
         print(f"Asked for the end of {job}.", flush=True)
+        time.sleep(CANCELLATION_SECONDS)  # it ends this process, too; ended by itself the step would count as failed

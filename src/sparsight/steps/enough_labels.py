@@ -1,6 +1,5 @@
 """Step enough_labels: pass a dataset on if enough annotations came in since a model was trained."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +27,10 @@ def main(arguments: Arguments) -> None:
     if found.new < arguments.min_new:
         raise NothingToDo(f"{found}, {arguments.min_new:,} are asked for.")
     print(f"{found}.")
+    arguments.new_dataset.mkdir(parents=True, exist_ok=True)
     # The manifest last: without it no reader opens the folder.
-    shutil.copytree(arguments.dataset, arguments.new_dataset, ignore=lambda *_: {MANIFEST}, dirs_exist_ok=True)
-    write_bytes(arguments.new_dataset / MANIFEST, (arguments.dataset / MANIFEST).read_bytes())
+    for file in sorted(arguments.dataset.iterdir(), key=lambda file: file.name == MANIFEST):
+        write_bytes(arguments.new_dataset / file.name, file.read_bytes())
 
 
 if __name__ == "__main__":

@@ -21,16 +21,21 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Judge, promote, and write the verdict."""
-    from sparsight.data.artefact import new_artefact, read_manifest, write_text
+    from sparsight.data.artefact import is_finished, new_artefact, read_manifest, write_text
     from sparsight.evaluation.promotion import promote
     from sparsight.stores.registry import open_registry
+    from sparsight.training.publishing import version_of
 
     read_manifest(arguments.model, "model")
-    parameters = {"model_name": arguments.model_name, "metric": arguments.metric, "min_gain": arguments.min_gain}
+    registry = open_registry()
+    version = version_of(registry, arguments.model_name, arguments.model)
+    parameters = {"version": version.reference, "metric": arguments.metric, "min_gain": arguments.min_gain}
+    if is_finished(arguments.verdict, "verdict", parameters):
+        return
     with new_artefact(arguments.verdict, "verdict", parameters) as draft:
         verdict = promote(
-            open_registry(),
-            f"{arguments.model_name}@latest",
+            registry,
+            version.reference,
             metric=arguments.metric,
             by=arguments.min_gain,
             images=arguments.images,

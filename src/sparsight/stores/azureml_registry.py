@@ -105,6 +105,11 @@ class AzureMLRegistry:
                 if each.number != version.number:
                     self._tag(each, {STAGE_TAG: "archived"})
 
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Record something with a version."""
+        with self._told(f"tag {version.reference}"):
+            self._tag(version, tags)
+
     def _tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         model = self.client.models.get(version.name, str(version.number))
         model.tags = {**(model.tags or {}), **tags}

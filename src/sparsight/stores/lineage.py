@@ -18,6 +18,7 @@ _TEXTS = {
     "base_model": "sparsight.base_model",
     "dataset_digest": "sparsight.dataset.digest",
     "test_digest": "sparsight.test.digest",
+    "weights_digest": "sparsight.weights.digest",
 }
 _OBJECTS = {"dataset_query": "sparsight.dataset.query", "dataset_counts": "sparsight.dataset.counts"}
 
@@ -40,6 +41,7 @@ class Lineage:
         metrics: numbers by name; of a classifier those on the test split.
         test_digest: equal for the same test images with the same labels; scores compare only where it is.
         test_images: their number.
+        weights_digest: of weights.safetensors; tells versions apart.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Lineage:
     metrics: Mapping[str, float] = field(default_factory=dict)
     test_digest: str = ""
     test_images: int = 0
+    weights_digest: str = ""
 
     def tags(self) -> dict[str, str]:
         """Write it as tags, each within what a registry takes; long values of the query are cut."""

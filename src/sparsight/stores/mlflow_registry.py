@@ -61,6 +61,12 @@ class MLflowRegistry:
             if before and str(before) != number:
                 client.set_model_version_tag(name, str(before), STAGE_TAG, "archived")
 
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Record something with a version."""
+        with _client(f"tag {version.reference}") as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(version.name, str(version.number), key, value)
+
     def download(self, version: ModelVersion, folder: Path) -> None:
         """Fill a folder with a version's files."""
         from mlflow.artifacts import download_artifacts

@@ -72,6 +72,9 @@ class ModelRegistry(Protocol):
     def promote(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Put a version into production; the one that was there goes to the archive. At no time is there none."""
 
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Record something with a version, over what was there under the same names."""
+
     def download(self, version: ModelVersion, folder: Path) -> None:
         """Fill an empty folder with a version's files."""
 

@@ -190,3 +190,8 @@ def _check(endpoint: str, key: str | None, prefix: str) -> None:
         )
     if parts.scheme != "https":
         raise SparsightError(f"{prefix}_ENDPOINT is {endpoint!r}: an account elsewhere is reached by https only.")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise SparsightError(
+            f"{prefix}_ENDPOINT holds more than an address: https://{parts.hostname}, then a signature, key or name.",
+            hint="Give the address alone and sign in with `az login` or a managed identity.",
+        )

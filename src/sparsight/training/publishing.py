@@ -1,14 +1,17 @@
 """Registers what a step has trained, with where it is from: run, code, dataset, base model, and how good it was."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsight.data.packed import PackedImages
-from sparsight.models.folder import read_description
+from sparsight.errors import SparsightError
+from sparsight.models.folder import WEIGHTS, read_description
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.models import register_model
+from sparsight.stores.registry import ModelRegistry, ModelVersion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,30 @@ def publish(
         metrics=measured.metrics,
         test_digest=measured.test_digest,
         test_images=measured.test_images,
+        weights_digest=weights_digest(folder),
     )
     reference = register_model(folder, name, lineage).reference
     print(f"Registered {reference}", flush=True)
     return reference
+
+
+def weights_digest(folder: Path) -> str:
+    """Hash the weights of a model folder."""
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def version_of(registry: ModelRegistry, name: str, folder: Path) -> ModelVersion:
+    """Find the version that was registered from a model folder, the newest where there are several.
+
+    Raises:
+        SparsightError: there is none.
+    """
+    digest = weights_digest(folder)
+    for version in reversed(registry.versions(name)):
+        if Lineage.of_tags(version.tags).weights_digest == digest:
+            return version
+    raise SparsightError(
+        f"No version of {name} in {registry.where} was registered from {folder}.",
+        hint="Give the model_name under which it was trained.",
+    )
