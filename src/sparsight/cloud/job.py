@@ -13,7 +13,6 @@ from sparsight.cloud.workspace import STORES, Workspace
 from sparsight.errors import SparsightError
 from sparsight.local.graph import Data, Pipeline, moving_input
 from sparsight.local.problems import nearest
-from sparsight.local.sdk import load_job_file
 from sparsight.stores.azureml import quiet
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def prepare(
     experiment: str | None = None,
     force: bool = False,
 ) -> Job:
-    """Turn a checked pipeline into a job. Nothing is sent.
+    """Turn a checked pipeline into a job: its own content is changed. Nothing is sent.
 
     Args:
         pipeline: with its values in place.
@@ -64,7 +63,7 @@ def prepare(
         SparsightError: the steps' stores are unknown, or a code folder can't be uploaded.
     """
     _check_stores(pipeline, workspace)
-    content = load_job_file(pipeline.file)
+    content = pipeline.content
     content.name = f"{pipeline.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     content.experiment_name = experiment or content.experiment_name or f"sparsight-{pipeline.name}"
     for name, value in pipeline.settings.items():
@@ -108,7 +107,8 @@ def submit(client: "MLClient", job: Job, workspace: Workspace) -> Any:
     """
     with quiet():
         make_known(client, job, workspace)
-        return client.jobs.create_or_update(job.content)
+        # Its own validation was part of the check; here it would take as long as everything else.
+        return client.jobs.create_or_update(job.content, skip_validation=True)
 
 
 def make_known(client: "MLClient", job: Job, workspace: Workspace) -> None:

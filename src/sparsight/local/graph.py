@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 Scalar = bool | int | float | str
 _ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
@@ -112,7 +113,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline job, nested pipelines flattened into `parent.child` steps."""
+    """A pipeline job, nested pipelines flattened into `parent.child` steps; `content` is azure-ai-ml's PipelineJob."""
 
     name: str
     file: Path
@@ -121,6 +122,7 @@ class Pipeline:
     steps: Mapping[str, Step]
     outputs: Mapping[str, Made] = field(default_factory=dict)
     force_rerun: bool = False
+    content: Any = field(default=None, repr=False, compare=False)
 
     def order(self) -> list[str]:
         """Names of the steps, parents first, otherwise as written.

@@ -46,6 +46,7 @@ def load_pipeline(path: Path) -> tuple[Pipeline, list[Problem]]:
         steps=root.steps(),
         outputs=outputs,
         force_rerun=bool(getattr(job.settings, "force_rerun", False)),
+        content=job,
     )
     return pipeline, problems
 
