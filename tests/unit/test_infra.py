@@ -258,12 +258,12 @@ def test_photos_and_documents_go_where_the_library_puts_them():
 def test_the_output_is_the_whole_config(tmp_path):
     config = main().outputs["config"]
     assert set(config) == {"subscription_id", "resource_group", "workspace_name", *STORES.values()}
-    (tmp_path / "config.json").write_text(json.dumps({key: f"the {key}" for key in config}))
+    (tmp_path / "config.json").write_text(json.dumps({key: f"https://the-{key.replace('_', '-')}" for key in config}))
     found = find_workspace(folder=tmp_path, environment={})
     assert (found.subscription, found.resource_group, found.name) == tuple(
-        f"the {key}" for key in ("subscription_id", "resource_group", "workspace_name")
+        f"https://the-{key}" for key in ("subscription-id", "resource-group", "workspace-name")
     )
-    assert found.stores == {variable: f"the {key}" for variable, key in STORES.items()}
+    assert found.stores == {variable: f"https://the-{key.replace('_', '-')}" for variable, key in STORES.items()}
     assert text(config["blob_endpoint"]) == "images.outputs.blobEndpoint"
     assert text(config["cosmos_endpoint"]) == "cosmos.outputs.endpoint"
 
