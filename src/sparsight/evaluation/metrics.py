@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,21 @@ class Predictions:
     truth: Sequence[str]
     predicted: Sequence[str]
     scores: NDArray[np.floating]
+
+    @classmethod
+    def of_probabilities(
+        cls, ids: Sequence[str], truth: Sequence[str], probabilities: NDArray[np.floating], classes: Sequence[str]
+    ) -> Self:
+        """Take the most probable class of each image.
+
+        Args:
+            ids: N image ids.
+            truth: N labels.
+            probabilities: float, N x C.
+            classes: the C labels, in the order of the columns.
+        """
+        predicted = np.array(classes, object)[probabilities.argmax(axis=1)].tolist()
+        return cls(ids=ids, truth=truth, predicted=predicted, scores=probabilities.max(axis=1))
 
     def digest(self) -> str:
         """Hash which images these are, with their true labels, whatever their order."""

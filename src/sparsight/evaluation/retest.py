@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.evaluation.metrics import Metrics, Predictions, evaluate
@@ -48,12 +46,8 @@ def measure(folder: Path, images: PackedImages, name: str) -> Metrics:
             f"{images.folder} has no labelled test image.", hint="Give an images folder that has some."
         )
     chances = embed(network, images, positions, description.preprocessing).softmax(dim=1).numpy()
-    predictions = Predictions(
-        ids=images.index["id"].to_numpy(object)[positions].tolist(),
-        truth=labels[positions].tolist(),
-        predicted=np.array(description.classes, object)[chances.argmax(axis=1)].tolist(),
-        scores=chances.max(axis=1),
-    )
+    ids = images.index["id"].to_numpy(object)[positions].tolist()
+    predictions = Predictions.of_probabilities(ids, labels[positions].tolist(), chances, description.classes)
     return evaluate(predictions, description.classes)
 
 

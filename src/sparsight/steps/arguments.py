@@ -84,10 +84,8 @@ def run_step(
 
 
 def _cancel_pipeline() -> None:
-    from sparsight.stores.azureml import cancel_pipeline_of_job, workspace_of_job
+    from sparsight.stores.azureml import cancel_pipeline_of_job
 
-    if workspace_of_job() is None:
-        return
     try:
         job = cancel_pipeline_of_job()
     except Exception as error:

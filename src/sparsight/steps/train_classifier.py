@@ -184,19 +184,14 @@ def _report(
     description: "ModelDescription",
     lead: str,
 ) -> "ClassifierReport":
-    import numpy as np
 
     from sparsight.evaluation.metrics import Predictions
     from sparsight.evaluation.report import ClassifierReport
     from sparsight.training.classifier import predict
 
     chances = predict(trained.classifier, splits.images, splits.test, options.augmentation)
-    predictions = Predictions(
-        ids=splits.images.index["id"].to_numpy(object)[splits.test].tolist(),
-        truth=splits.labels[splits.test].tolist(),
-        predicted=np.array(splits.classes, object)[chances.argmax(axis=1)].tolist(),
-        scores=chances.max(axis=1),
-    )
+    ids = splits.images.index["id"].to_numpy(object)[splits.test].tolist()
+    predictions = Predictions.of_probabilities(ids, splits.labels[splits.test].tolist(), chances, splits.classes)
     return ClassifierReport(
         classes=splits.classes,
         predictions=predictions,
