@@ -37,7 +37,6 @@ from sparsight.models.backbones import create_backbone, wants_small_image_stem
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.models.precision import best_device, mixed, resolve_precision
-from sparsight.training.loop import epoch_generator, fetch_batches, shuffled_batches
 from sparsight.training.moco import MoCoTrainer, PretrainingOptions
 
 BATCH, QUEUE = 128, 2048
@@ -124,10 +123,8 @@ def ours(folder: Path, name: str) -> Iterator[None]:
     )
     trainer.network.train()
     for epoch in range(10**6):
-        generator = epoch_generator(0, epoch)
-        batches = shuffled_batches(trainer.positions, BATCH, generator)
-        for pixels in fetch_batches(images, batches, DEVICE):
-            trainer.step(pixels, generator)[0].item()
+        for part in trainer.parts(epoch):
+            trainer.step([part])[0].item()
             yield
 
 

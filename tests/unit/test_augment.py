@@ -78,7 +78,7 @@ def test_hue_of_grey_and_saturated_pixels():
 
 @pytest.mark.parametrize("sigma", [0.1, 0.8, 2.0])
 def test_blur_equals_torchvisions(batch, sigma):
-    ours = augment.gaussian_blur(batch, torch.full((len(batch),), sigma))
+    ours = augment.gaussian_blur(batch, torch.full((len(batch),), sigma), sigma)
     size = 2 * math.ceil(3 * sigma) + 1
     theirs = reference.gaussian_blur(batch, [size, size], [sigma, sigma])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
@@ -86,7 +86,7 @@ def test_blur_equals_torchvisions(batch, sigma):
 
 def test_blur_with_a_sigma_for_each_image_and_a_kernel_larger_than_the_image():
     small = torch.rand(3, 3, 5, 9, generator=generator())
-    blurred = augment.gaussian_blur(small, torch.tensor([0.1, 1.0, 30.0]))
+    blurred = augment.gaussian_blur(small, torch.tensor([0.1, 1.0, 30.0]), 30.0)
     torch.testing.assert_close(blurred[0], small[0], atol=1e-5, rtol=0)
     assert blurred[2].std(dim=(1, 2)).max() < 0.05
     assert blurred.min() >= 0

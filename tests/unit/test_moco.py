@@ -9,7 +9,7 @@ from lightly.loss import NTXentLoss
 from torch import nn
 
 from sparsight.errors import SparsightError
-from sparsight.models.moco import MoCo, MoCoOptions, info_nce, spread
+from sparsight.models.moco import Direction, MoCo, MoCoOptions, info_nce, spread
 
 FEATURES, DIMENSION, BATCH, QUEUE = 12, 6, 4, 10
 MOMENTUM, TEMPERATURE = 0.9, 0.2
@@ -37,8 +37,18 @@ def views(count=BATCH, seed=0):
     return torch.rand(2, count, 3, 8, 8, generator=generator)
 
 
+def direction(moco, first, second, seed=0):
+    order = moco.order(len(first), torch.Generator().manual_seed(seed))
+    return Direction(queries=first, keys=second[order], order=order)
+
+
+def keys_of(moco, images, seed=0):
+    """Keys of a batch, in the order of the images."""
+    return moco(direction(moco, images, images, seed))[1]
+
+
 def step(moco, optimiser, first, second):
-    loss, keys = moco(first, second, torch.Generator().manual_seed(0))
+    loss, keys = moco(direction(moco, first, second))
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
@@ -111,7 +121,7 @@ def test_queue_and_pointer_are_part_of_the_checkpoint():
 
 def test_no_gradient_reaches_the_momentum_encoder():
     moco = build()
-    loss, keys = moco(*views(), torch.Generator())
+    loss, keys = moco(direction(moco, *views()))
     loss.backward()
     assert not keys.requires_grad
     assert all(p.grad is None for p in moco.momentum_backbone.parameters())
@@ -134,9 +144,9 @@ def test_info_nce_of_embeddings_that_tell_nothing():
 def test_symmetric_loss_is_the_mean_of_both_directions_and_enqueues_both():
     moco = build(symmetric=True)
     first, second = views()
-    loss, keys = moco(first, second, torch.Generator())
+    loss, keys = moco(direction(moco, first, second), direction(moco, second, first))
     one_way = build()
-    there, back = one_way(first, second, torch.Generator()), one_way(second, first, torch.Generator())
+    there, back = one_way(direction(moco, first, second)), one_way(direction(moco, second, first))
     torch.testing.assert_close(loss, (there[0] + back[0]) / 2)
     torch.testing.assert_close(keys, torch.cat([there[1], back[1]]))
 
@@ -146,26 +156,24 @@ def test_keys_come_back_in_the_order_of_the_images(kind):
     moco = build(batch_norm=kind, batch_norm_groups=2)
     plain = build()
     images = views()[0]
-    keys = moco.project_keys(images, torch.Generator().manual_seed(3))
-    torch.testing.assert_close(keys, plain.project_keys(images, torch.Generator()))
+    torch.testing.assert_close(keys_of(moco, images, seed=3), keys_of(plain, images))
 
 
 def test_batch_norm_in_groups_sees_each_group_alone():
     moco = build(norm=True, batch_norm="split", batch_norm_groups=2)
     images = views(8)[0]
-    together = moco.project_queries(images)
-    torch.testing.assert_close(together[:4], build(norm=True).project_queries(images[:4]))
-    torch.testing.assert_close(together[4:], build(norm=True).project_queries(images[4:]))
-    assert not torch.allclose(together, build(norm=True).project_queries(images))
+    together = moco.project_queries(images, 2)
+    torch.testing.assert_close(together[:4], build(norm=True).project_queries(images[:4], 2))
+    torch.testing.assert_close(together[4:], build(norm=True).project_queries(images[4:], 2))
+    assert not torch.allclose(together, build(norm=True).project_queries(images, 2))
 
 
 def test_shuffling_gives_keys_other_companions_than_queries():
     moco = build(norm=True, batch_norm="shuffle", batch_norm_groups=2)
     images = views(8)[0]
-    generator = torch.Generator().manual_seed(1)
-    keys = [moco.project_keys(images, generator) for _ in range(2)]
-    assert not torch.allclose(keys[0], keys[1])
-    torch.testing.assert_close(moco.project_queries(images), build(norm=True).project_queries(images))
+    assert not torch.allclose(keys_of(moco, images, seed=1), keys_of(moco, images, seed=2))
+    plain = build(norm=True)
+    torch.testing.assert_close(moco.project_queries(images, 2), plain.project_queries(images, 2))
 
 
 def test_spread_tells_collapse_from_even_spread():

@@ -96,64 +96,72 @@ class Augmentation:
             float32, N x 3 x H x W, channels last in memory, normalised.
         """
         count, height, width = images.shape[:3]
-        drawn = _draw(self.options, count, height, width, generator)
+        return self.apply(images, self.draw(count, height, width, generator))
+
+    def draw(self, count: int, height: int, width: int, generator: Generator) -> "Drawn":
+        """Draw what happens to each of some images; the generator moves on."""
+        options = self.options
+        maps = affine_maps(options, count, height, width, generator)
+        order, jitter = _draw_jitter(options, count, generator)
+        sigma = _uniform((count,), *options.blur_sigma, generator)
+        grey, blurred = _chosen(count, options.greyscale, generator), _chosen(count, options.blur, generator)
+        return Drawn(maps=maps, order=order, jitter=jitter, grey=grey, blurred=blurred, sigma=sigma)
+
+    def apply(self, images: Tensor, drawn: "Drawn") -> Tensor:
+        """Augment images with what was drawn for them. An image comes out the same whatever others are with it."""
+        count, height, width = images.shape[:3]
         size = max(1, _CACHED // (height * width)) if images.device.type == "cpu" else count
         views = torch.empty((count, 3, height, width), device=images.device, memory_format=torch.channels_last)
         for start in range(0, count, size):
             part = slice(start, start + size)
-            views[part] = self._augment(images[part], drawn.part(part, images.device))
+            views[part] = self._augment(images[part], drawn.at(part))
         return views
 
-    def _augment(self, images: Tensor, drawn: "_Drawn") -> Tensor:
-        batch = warp(images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format), drawn.maps)
+    def _augment(self, images: Tensor, drawn: "Drawn") -> Tensor:
+        device, grey, blurred = images.device, drawn.grey.nonzero().squeeze(1), drawn.blurred.nonzero().squeeze(1)
+        batch = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        batch = warp(batch, drawn.maps.to(device))
         batch.mul_(1 / 255)
+        jitter = drawn.jitter.to(device)
         for number in drawn.order:
-            _JITTERS[number](batch, drawn.jitter[:, number].view(-1, 1, 1, 1))
-        if len(drawn.grey):
-            batch[drawn.grey] = _grey(batch[drawn.grey]).expand(-1, 3, -1, -1)
-        if len(drawn.blurred):
-            batch[drawn.blurred] = gaussian_blur(batch[drawn.blurred], drawn.sigma)
-        scale, shift = _scale_and_shift(self.options.mean, self.options.std, batch.device)
+            _JITTERS[number](batch, jitter[:, number].view(-1, 1, 1, 1))
+        if len(grey):
+            places = grey.to(device)
+            batch[places] = _grey(batch[places]).expand(-1, 3, -1, -1)
+        if len(blurred):
+            places, largest = blurred.to(device), self.options.blur_sigma[1]
+            batch[places] = gaussian_blur(batch[places], drawn.sigma[blurred].to(device), largest)
+        scale, shift = _scale_and_shift(self.options.mean, self.options.std, device)
         return batch.mul_(scale.view(3, 1, 1)).add_(shift.view(3, 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Drawn:
-    """The random parameters of a batch."""
+class Drawn:
+    """The random parameters of N images, on the CPU."""
 
     maps: Tensor
     """N x 2 x 3."""
     order: list[int]
-    """Places in `_JITTERS` of the operations to do."""
+    """Places in `_JITTERS` of the operations to do, the same for all."""
     jitter: Tensor
     """N x 4: their strengths, neutral for images left alone."""
     grey: Tensor
-    """Places of the images to turn grey."""
+    """bool, N: which images to turn grey."""
     blurred: Tensor
-    """Places of the images to blur."""
+    """bool, N: which images to blur."""
     sigma: Tensor
-    """One for each of these."""
+    """N: standard deviations of the blur, in pixels."""
 
-    def part(self, images: slice, device: torch.device) -> "_Drawn":
-        """The parameters of some images, on a device."""
-        blurred = (self.blurred >= images.start) & (self.blurred < images.stop)
-        grey = (self.grey >= images.start) & (self.grey < images.stop)
-        return _Drawn(
-            maps=self.maps[images].to(device),
+    def at(self, places: slice | Tensor) -> "Drawn":
+        """The parameters of some of the images, in the order asked for."""
+        return Drawn(
+            maps=self.maps[places],
             order=self.order,
-            jitter=self.jitter[images].to(device),
-            grey=(self.grey[grey] - images.start).to(device),
-            blurred=(self.blurred[blurred] - images.start).to(device),
-            sigma=self.sigma[blurred].to(device),
+            jitter=self.jitter[places],
+            grey=self.grey[places],
+            blurred=self.blurred[places],
+            sigma=self.sigma[places],
         )
-
-
-def _draw(options: AugmentationOptions, count: int, height: int, width: int, generator: Generator) -> _Drawn:
-    maps = affine_maps(options, count, height, width, generator)
-    order, jitter = _draw_jitter(options, count, generator)
-    sigma = _uniform((count,), *options.blur_sigma, generator)
-    grey, blurred = _chosen(count, options.greyscale, generator), _chosen(count, options.blur, generator)
-    return _Drawn(maps=maps, order=order, jitter=jitter, grey=grey, blurred=blurred, sigma=sigma[blurred])
 
 
 def affine_maps(options: AugmentationOptions, count: int, height: int, width: int, generator: Generator) -> Tensor:
@@ -260,19 +268,20 @@ def _hue(red: Tensor, green: Tensor, blue: Tensor, chroma: Tensor) -> Tensor:
 _JITTERS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
-def gaussian_blur(batch: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(batch: Tensor, sigma: Tensor, largest: float) -> Tensor:
     """Blur float images, N x C x H x W, each with its own standard deviation in pixels (N), mirrored at the edges.
 
-    Two matrix products with a band matrix an image, which suit a CPU better than a convolution with as many groups
-    as images have channels.
+    All are cut off at three times the largest standard deviation that may occur. Two matrix products with a band matrix
+    an image, which suit a CPU better than a convolution with as many groups as images have channels.
     """
     height, width = batch.shape[2:]
-    return _band_matrices(sigma, height) @ batch @ _band_matrices(sigma, width).transpose(2, 3)
+    rows, columns = _band_matrices(sigma, height, largest), _band_matrices(sigma, width, largest)
+    return rows @ batch @ columns.transpose(2, 3)
 
 
-def _band_matrices(sigma: Tensor, size: int) -> Tensor:
+def _band_matrices(sigma: Tensor, size: int, largest: float) -> Tensor:
     """Blur along one axis as matrices, N x 1 x size x size; rows sum to 1, weight past an edge falls on its mirror."""
-    radius = min(math.ceil(3 * float(sigma.max())), size - 1)
+    radius = min(math.ceil(3 * largest), size - 1)
     offsets = torch.arange(-radius, radius + 1, device=sigma.device)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     weights = weights / weights.sum(dim=1, keepdim=True)
@@ -290,7 +299,7 @@ def _grey(batch: Tensor) -> Tensor:
 
 
 def _chosen(count: int, probability: float, generator: Generator) -> Tensor:
-    return (torch.rand(count, generator=generator) < probability).nonzero().squeeze(1)
+    return torch.rand(count, generator=generator) < probability
 
 
 def _signs(count: int, probability: float, generator: Generator) -> Tensor:

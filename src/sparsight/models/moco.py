@@ -12,6 +12,7 @@ from timm.models.resnet import ResNet
 from torch import Generator, Tensor, nn
 
 from sparsight.errors import SparsightError
+from sparsight.models.world import ALONE, World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +29,40 @@ class MoCoOptions:
     batch_norm: Literal["shuffle", "split", "plain"] = "shuffle"
     """Over whom batch norm takes its statistics, for on one device it tells query and key apart and so spoils the
     task. `shuffle`: keys, in a shuffled order, group by group; queries all together. `split`: queries group by group
-    too, as one device each would. `plain`: all together."""
+    too, as one device each would. `plain`: all together. Never over the images of several processes."""
     batch_norm_groups: int = 4
+    """In each process."""
     symmetric: bool = False
-    """Use each view as query and as key; the loss is the mean of both."""
+    """Whether a trainer takes each view as query and as key; the loss is the mean of both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """One process's part of a batch of N images, queries from one view and keys from the other.
+
+    Keys are projected in another order than queries, and so beside other images: the batch norm that they go through
+    tells nothing of their queries. Where several processes share the batch, each makes the views of the images that
+    the order gives it; the paper makes views first and sends them between processes, which comes to the same.
+
+    Attributes:
+        queries: float, n x 3 x H x W: one view of the images from place `start` of the batch on.
+        keys: float, n x 3 x H x W: the other view of the images at this process's places in `order`.
+        order: int64, N: the places in the batch whose keys the processes project, one process after the other.
+        start: the place of this process's first query.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    order: Tensor
+    start: int = 0
 
 
 class MoCo(nn.Module):
     """Query and momentum encoder, each a backbone with a 2-layer projection head, and the queue.
 
-    A training step is `loss, keys = moco(first, second, generator)`, backward, an optimiser step, and then
-    `moco.after_step(keys)`. Everything that goes on from step to step is in the `state_dict`.
+    A training step is `loss, keys = moco(direction)`, backward, an optimiser step, and then `moco.after_step(keys)`;
+    with two directions, one from each view to the other, the loss is symmetric. Everything that goes on from step to
+    step is in the `state_dict`.
 
     Args:
         backbone: the query backbone, an N x 3 x H x W to N x `num_features` network; the momentum encoder starts as
@@ -69,39 +93,47 @@ class MoCo(nn.Module):
         self.register_buffer("queue", F.normalize(torch.randn(options.queue_size, options.dimension), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
-    def forward(self, first: Tensor, second: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Compare two views of the same images.
+    def forward(self, *directions: Direction, world: World = ALONE, groups: int | None = None) -> tuple[Tensor, Tensor]:
+        """Compare two views of the same images, in one direction or, symmetrically, in both.
 
         Args:
-            first: float, N x 3 x H x W; the queries.
-            second: the keys, in the same order.
-            generator: a CPU generator, for the order of shuffled batch norm.
+            directions: this process's part of the batch.
+            world: the processes that share the batch.
+            groups: in which batch norm takes its statistics here, `batch_norm_groups` unless given.
 
         Returns:
-            The loss, a float32 scalar, and the keys for `after_step`: float32, N (symmetric: 2 N) x `dimension`.
+            The loss, a float32 scalar, the mean over this process's queries; and the keys for `after_step`, the same
+            in every process: float32, N (two directions: 2 N) x `dimension`, N being the whole batch.
         """
-        keys = self.project_keys(second, generator)
-        loss = info_nce(self.project_queries(first), keys, self.queue, self.options.temperature)
-        if not self.options.symmetric:
-            return loss, keys
-        other_keys = self.project_keys(first, generator)
-        other_loss = info_nce(self.project_queries(second), other_keys, self.queue, self.options.temperature)
-        return (loss + other_loss) / 2, torch.cat([keys, other_keys])
+        groups = groups or self.options.batch_norm_groups
+        losses, keys = [], []
+        for direction in directions:
+            found = world.gather(self.project_keys(direction.keys, groups))[direction.order.argsort()]
+            positives = found[direction.start : direction.start + len(direction.queries)]
+            queries = self.project_queries(direction.queries, groups)
+            losses.append(info_nce(queries, positives, self.queue, self.options.temperature))
+            keys.append(found)
+        return torch.stack(losses).mean(), torch.cat(keys)
 
-    def project_queries(self, views: Tensor) -> Tensor:
+    def order(self, count: int, generator: Generator) -> Tensor:
+        """Draw the order in which a batch's keys are projected: shuffled, so that batch norm gives nothing away.
+
+        Returns:
+            int64, `count`, on the CPU: places in the batch.
+        """
+        if self.options.batch_norm == "plain":
+            return torch.arange(count)
+        return torch.randperm(count, generator=generator)
+
+    def project_queries(self, views: Tensor, groups: int) -> Tensor:
         """Project views with the query encoder: float32, N x `dimension`, of length 1 each."""
-        groups = self.options.batch_norm_groups if self.options.batch_norm == "split" else 1
-        return _project(self.backbone, self.head, views, groups)
+        return _project(self.backbone, self.head, views, groups if self.options.batch_norm == "split" else 1)
 
     @torch.no_grad()
-    def project_keys(self, views: Tensor, generator: Generator) -> Tensor:
+    def project_keys(self, views: Tensor, groups: int) -> Tensor:
         """Project views with the momentum encoder, without gradient."""
-        if self.options.batch_norm == "plain":
-            return _project(self.momentum_backbone, self.momentum_head, views, 1)
-        order = torch.randperm(len(views), generator=generator)
-        back = order.argsort().to(views.device)
-        shuffled = views[order.to(views.device)].contiguous(memory_format=torch.channels_last)
-        return _project(self.momentum_backbone, self.momentum_head, shuffled, self.options.batch_norm_groups)[back]
+        groups = 1 if self.options.batch_norm == "plain" else groups
+        return _project(self.momentum_backbone, self.momentum_head, views, groups)
 
     @torch.no_grad()
     def after_step(self, keys: Tensor) -> None:

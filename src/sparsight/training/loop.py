@@ -1,8 +1,9 @@
 """What training loops share: batches in a reproducible order, fetched ahead."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsight.data.packed import PackedImages
+
+WhatT = TypeVar("WhatT")
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -29,15 +32,22 @@ def shuffled_batches(
 
 def fetch_batches(images: PackedImages, batches: list[NDArray[np.int64]], device: torch.device) -> Iterator[Tensor]:
     """Yield the pixels of each batch on the device, uint8 N x H x W x 3, reading the next while one is in use."""
+    return (pixels for _, pixels in fetch_ahead(images, ((None, batch) for batch in batches), device))
 
-    def fetch(batch: NDArray[np.int64]) -> Tensor:
+
+def fetch_ahead(
+    images: PackedImages, batches: Iterable[tuple[WhatT, NDArray[np.int64]]], device: torch.device
+) -> Iterator[tuple[WhatT, Tensor]]:
+    """Yield what is given beside each batch's positions, and its pixels, reading the next while one is in use."""
+
+    def fetch(what: WhatT, batch: NDArray[np.int64]) -> tuple[WhatT, Tensor]:
         pixels = torch.from_numpy(images.gather(batch))
-        return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
+        return what, pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
     with ThreadPoolExecutor(1, thread_name_prefix="fetch") as reader:
-        pending: deque[Future[Tensor]] = deque()
+        pending: deque[Future[tuple[WhatT, Tensor]]] = deque()
         for batch in batches:
-            pending.append(reader.submit(fetch, batch))
+            pending.append(reader.submit(fetch, *batch))
             if len(pending) > 1:
                 yield pending.popleft().result()
         while pending:

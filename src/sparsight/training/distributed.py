@@ -1,0 +1,304 @@
+"""Several processes that train one network: what a training loop needs of them, and Horovod as who gives it.
+
+A loop is written once, against `Processes`. One process alone is `OneProcess`; several are `HorovodProcesses`, which
+the launcher of a run starts (Horovod's own or Open MPI). Another library, such as torch's own DistributedDataParallel,
+takes part by a class with the same methods.
+"""
+
+import copy
+import io
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparsight.errors import SparsightError
+from sparsight.models.world import Alone, World
+
+Compression = Literal["none", "fp16"]
+Scaling = Literal["linear", "sqrt", "none"]
+ResultT = TypeVar("ResultT")
+
+
+class Recoverable(Protocol):
+    """What a training goes on from: its whole state, as tensors and plain values."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give the state; tensors may be the living ones."""
+
+    def load(self, snapshot: dict[str, Any]) -> None:
+        """Take a state over, leaving the snapshot as it is."""
+
+
+class Processes(World, Protocol):
+    """The processes that train one network, each on its part of every batch."""
+
+    @property
+    def planned(self) -> int:
+        """The number of processes asked for; one that was lost, and not yet replaced, counts."""
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process on its machine, from 0."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process tracks, writes and registers; should it be lost, another one does."""
+
+    def distribute(
+        self, network: nn.Module, optimiser: Optimizer, *, compression: Compression = "none", passes: int = 1
+    ) -> tuple[nn.Module, Optimizer]:
+        """Make gradients the mean over all processes.
+
+        Args:
+            network: whose parameters are learned, the same in all processes.
+            optimiser: over its parameters.
+            compression: how gradients travel: as they are, or as float16, which halves the traffic.
+            passes: backward passes whose gradients are added up before they travel.
+
+        Returns:
+            What to call in place of the network, and what to step with in place of the optimiser.
+        """
+
+    def step(self, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Step with the gradients of all processes."""
+
+    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
+        """Bring all processes to the leader's state, then train; where a process is lost, go back and go on.
+
+        Before `body`, and in it after such a loss, a process that was started in place of a lost one joins: nothing
+        that all processes take part in may happen before this is called.
+
+        Args:
+            state: of the training, as last committed where a process is lost.
+            body: trains from this state to the end.
+        """
+
+    def commit(self, state: Recoverable) -> None:
+        """Keep a state to go back to. All processes commit at the same point, in the same state."""
+
+
+class OneProcess(Alone):
+    """One process alone, which needs no library."""
+
+    planned = 1
+    local_rank = 0
+    is_leader = True
+
+    def distribute(
+        self, network: nn.Module, optimiser: Optimizer, *, compression: Compression = "none", passes: int = 1
+    ) -> tuple[nn.Module, Optimizer]:
+        """Give both back."""
+        return network, optimiser
+
+    def step(self, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Step."""
+        scaler.step(optimiser)
+        scaler.update()
+
+    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
+        """Train."""
+        return body()
+
+    def commit(self, state: Recoverable) -> None:
+        """Do nothing: where this process is lost, so is what it would keep."""
+
+
+class HorovodProcesses:
+    """Processes that Horovod connects: Gloo on a laptop, MPI and NCCL on a cluster.
+
+    Where the launcher replaces lost processes (HOROVOD_ELASTIC=1), those that are left go on from the last commit with
+    whoever is there. Otherwise a lost process ends all others, and the training goes on from its last checkpoint when
+    the step is run again.
+
+    Args:
+        planned: the number of processes asked for.
+
+    Raises:
+        SparsightError: Horovod isn't installed, or another number of processes was started.
+    """
+
+    def __init__(self, planned: int) -> None:
+        self._hvd = _horovod()
+        self.planned = planned
+        self._hvd.init()
+        self._elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        self._committed: dict[str, Any] = {}
+        if self.size != planned and not (self._elastic and self.size <= planned):
+            raise SparsightError(
+                f"processes x instances is {planned}, but {self.size} processes were started together.",
+                hint="Start the step with execute.py run or submit, or set the component's distribution and "
+                "instance_count to the same numbers.",
+            )
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return int(self._hvd.rank())
+
+    @property
+    def size(self) -> int:
+        """The number of processes that are there now."""
+        return int(self._hvd.size())
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process on its machine, from 0; a replacement has that of the lost one."""
+        return int(os.environ.get("SPARSIGHT_LOCAL_RANK") or self._hvd.local_rank())
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this is the process of rank 0, the oldest one."""
+        return self.rank == 0
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Join the tensors of all processes along the first axis, in the order of ranks; no gradient passes."""
+        return cast(Tensor, self._hvd.allgather(tensor.detach().contiguous(), name="gather"))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up the tensors of all processes; gradients pass."""
+        return cast(Tensor, self._hvd.allreduce(tensor.contiguous(), op=self._hvd.Sum, name="sum"))
+
+    def distribute(
+        self, network: nn.Module, optimiser: Optimizer, *, compression: Compression = "none", passes: int = 1
+    ) -> tuple[nn.Module, Optimizer]:
+        """Wrap the optimiser: gradients travel while the backward pass goes on."""
+        learned = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+        wrapped = self._hvd.DistributedOptimizer(
+            optimiser,
+            named_parameters=learned,
+            compression=getattr(self._hvd.Compression, compression),
+            backward_passes_per_step=passes,
+            op=self._hvd.Average,
+        )
+        return network, cast(Optimizer, wrapped)
+
+    def step(self, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Wait for the gradients of all processes, and step."""
+        optimiser.synchronize()  # type: ignore[attr-defined]
+        with optimiser.skip_synchronize():  # type: ignore[attr-defined]
+            scaler.step(optimiser)
+        scaler.update()
+
+    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
+        """Bring all processes to the leader's state, then train; where one is lost, go on from the last commit."""
+        from horovod.common.exceptions import HorovodInternalError
+
+        self._committed = {}
+        while True:
+            try:
+                state.load(self._of_leader(self._committed or state.snapshot()))
+                self.commit(state)
+                return body()
+            except HorovodInternalError as error:
+                if not self._elastic:
+                    raise SparsightError(
+                        "Another process of this step was lost.", hint="Its log says why; run the step again to go on."
+                    ) from error
+                print("A process was lost: going back to the last commit.", flush=True)
+                state.load(self._committed or state.snapshot())
+                self._hvd.shutdown()
+                self._hvd.init()
+
+    def commit(self, state: Recoverable) -> None:
+        """Keep a copy of a state."""
+        self._committed = copy.deepcopy(state.snapshot())
+
+    def _of_leader(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Send tensors and plain values from the leader to all; nothing that arrives can run code."""
+        packed = torch.empty(0, dtype=torch.uint8)
+        if self.is_leader:
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            packed = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+        length = self._hvd.broadcast(torch.tensor(len(packed)), root_rank=0, name="length")
+        if not self.is_leader:
+            packed = torch.empty(int(length), dtype=torch.uint8)
+        received = self._hvd.broadcast(packed, root_rank=0, name="state")
+        return cast(dict[str, Any], torch.load(io.BytesIO(received.numpy().tobytes()), "cpu", weights_only=True))
+
+
+def start_processes(processes: int, instances: int) -> Processes:
+    """Take part in the processes that a step was started as.
+
+    Args:
+        processes: on each machine.
+        instances: machines.
+
+    Returns:
+        One process where that is all, and nobody asks for Horovod; else those that the launcher started.
+
+    Raises:
+        SparsightError: Horovod isn't installed, or another number of processes was started.
+    """
+    planned = processes * instances
+    if planned < 1:
+        raise SparsightError(f"processes is {processes} and instances {instances}; expected 1 or more of each.")
+    if planned == 1 and int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+        raise SparsightError(
+            f"processes x instances is 1, but {os.environ['OMPI_COMM_WORLD_SIZE']} processes were started together.",
+            hint="Give the step its numbers of processes and instances as inputs, too.",
+        )
+    return OneProcess() if planned == 1 else HorovodProcesses(planned)
+
+
+def part_of(world: Processes, count: int) -> slice:
+    """The places of a batch of `count` images that are this process's: as even as can be, in the order of ranks."""
+    return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
+
+
+def scaled_learning_rate(rate: float, times: int, scaling: Scaling) -> float:
+    """The learning rate for batches that are so many times as large.
+
+    `linear` multiplies it as often (Goyal et al. 2017, arXiv 1706.02677), which holds after a warm-up and up to some
+    thousand images; `sqrt` multiplies it by the root (Krizhevsky 2014, arXiv 1404.5997); `none` leaves it.
+    """
+    return rate * {"linear": float(times), "sqrt": math.sqrt(times), "none": 1.0}[scaling]
+
+
+def average_statistics(world: Processes, network: nn.Module) -> None:
+    """Set batch norm's running statistics, which each process measures on its own images, to their mean over all."""
+    if world.size == 1:
+        return
+    named = {"running_mean", "running_var"}
+    kept = [buffer for name, buffer in network.named_buffers() if name.rpartition(".")[2] in named]
+    if not kept:
+        return
+    means = world.sum(torch.cat([buffer.flatten() for buffer in kept])) / world.size
+    for buffer, mean in zip(kept, torch.split(means, [buffer.numel() for buffer in kept]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
+
+
+def check_same_weights(world: Processes, network: nn.Module, when: str) -> None:
+    """Check that every process has the weights of the first one, up to rounding.
+
+    Raises:
+        SparsightError: one has others; the message names it.
+    """
+    if world.size == 1:
+        return
+    norm = torch.nn.utils.get_total_norm([each for each in network.parameters() if each.requires_grad])
+    norms = world.gather(norm.double().reshape(1).cpu())
+    apart = ((norms - norms[0]).abs() > 1e-4 * norms[0].abs()).nonzero().flatten().tolist()
+    if apart:
+        raise SparsightError(
+            f"Processes diverged {when}: the weights of rank {apart[0]} have norm {norms[apart[0]]:.6g}, "
+            f"those of rank 0 {norms[0]:.6g}.",
+            hint="A device or a build of torch that computes wrongly is the likely cause. Run the step again; it "
+            "goes on after the last whole epoch.",
+        )
+
+
+def _horovod() -> Any:
+    try:
+        import horovod.torch as hvd
+    except ImportError as error:
+        raise SparsightError(
+            f"Training in several processes needs Horovod, which can't be imported here: {error}.",
+            hint="On this machine `make horovod` builds and installs it; or set processes=1.",
+        ) from error
+    return hvd
