@@ -13,6 +13,7 @@ from typing import Any
 from sparsight.errors import SparsightError
 
 MANIFEST = "manifest.json"
+_MARK = ".resume"
 VERSIONS = {"dataset": 1, "images": 1, "model": 1, "comparison": 1, "verdict": 1}
 
 
@@ -100,16 +101,10 @@ def new_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resu
     Raises:
         SparsightError: `target` holds a finished artefact.
     """
-    if (target / MANIFEST).exists():
-        raise SparsightError(f"{target} is finished already.", hint="Give another output folder, or remove this one.")
-    work = target if target.is_dir() else target.with_name(f"{target.name}.partial")
-    mark, expected = work / ".resume", _fingerprint(kind, parameters)
-    if not (resume and mark.is_file() and mark.read_text(encoding="utf-8") == expected):
-        _empty(work)
-    mark.write_text(expected, encoding="utf-8")
+    work = begin_artefact(target, kind, parameters, resume=resume)
     draft = Draft(work, parameters)
     yield draft
-    mark.unlink()
+    (work / _MARK).unlink()
     manifest = {
         "format": f"sparsight/{kind}",
         "version": VERSIONS[kind],
@@ -119,6 +114,27 @@ def new_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resu
     write_text(work / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True, default=str) + "\n")
     if work != target:
         work.replace(target)
+
+
+def begin_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resume: bool = False) -> Path:
+    """Make the folder in which `new_artefact` will work, and return it; to be resumed, it is left as it is.
+
+    Raises:
+        SparsightError: `target` holds a finished artefact.
+    """
+    if (target / MANIFEST).exists():
+        raise SparsightError(f"{target} is finished already.", hint="Give another output folder, or remove this one.")
+    work = draft_folder(target)
+    mark, expected = work / _MARK, _fingerprint(kind, parameters)
+    if not (resume and mark.is_file() and mark.read_text(encoding="utf-8") == expected):
+        _empty(work)
+    mark.write_text(expected, encoding="utf-8")
+    return work
+
+
+def draft_folder(target: Path) -> Path:
+    """Where an artefact is written before it is whole."""
+    return target if target.is_dir() else target.with_name(f"{target.name}.partial")
 
 
 def _empty(folder: Path) -> None:

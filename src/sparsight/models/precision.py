@@ -9,9 +9,10 @@ from sparsight.errors import SparsightError
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def best_device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def best_device(local_rank: int = 0) -> torch.device:
+    """A CUDA device where there is one, else the CPU; processes on one machine take the devices in turn."""
+    count = torch.cuda.device_count()
+    return torch.device("cuda", local_rank % count) if count else torch.device("cpu")
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

@@ -9,12 +9,14 @@ from sparsight.steps.arguments import run_step
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from torch.nn import Module
 
     from sparsight.data.augment import AugmentationOptions
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.probes import KnnProbe
     from sparsight.models.folder import ModelDescription, Preprocessing
     from sparsight.models.moco import MoCoOptions
+    from sparsight.training.distributed import Processes
     from sparsight.training.moco import MoCoTrainer, PretrainingOptions
     from sparsight.training.tracking import Tracker
 
@@ -61,7 +63,13 @@ class Arguments:
     blur_sigma_max: float = 2.0
     probe_every: int = 5
     precision: str = "auto"
+    learning_rate_scaling: str = "linear"
+    backward_passes_per_step: int = 1
+    gradient_compression: str = "none"
+    commit_every: int = 50
     seed: int = 0
+    processes: int = 1
+    instances: int = 1
 
     def task(self) -> "MoCoOptions":
         """Gather what makes up the contrastive task."""
@@ -103,23 +111,26 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.pretraining_report import read_final_metrics
+    from sparsight.training.distributed import start_processes
     from sparsight.training.publishing import Measured, publish
     from sparsight.training.tracking import tracked_run
 
     images = PackedImages(arguments.images)
     description = _describe(arguments, images)
     parameters = {**description.hyperparameters, "images": dict(images.manifest.parameters)}
-    with tracked_run("train_moco", arguments.hyperparameters()) as tracker:
+    world = start_processes(arguments.processes, arguments.instances)
+    with tracked_run("train_moco", arguments.hyperparameters(), leads=world.is_leader) as tracker:
         if not is_finished(arguments.model, "model", parameters):
-            _train(arguments, images, description, parameters, tracker)
-        publish(
-            arguments.model,
-            arguments.model_name,
-            step="train_moco",
-            run_id=tracker.run_id,
-            images=images,
-            measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
-        )
+            _train(arguments, images, description, parameters, tracker, world)
+        if world.is_leader:
+            publish(
+                arguments.model,
+                arguments.model_name,
+                step="train_moco",
+                run_id=tracker.run_id,
+                images=images,
+                measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
+            )
 
 
 def _describe(arguments: Arguments, images: "PackedImages") -> "ModelDescription":
@@ -144,10 +155,11 @@ def _train(
     description: "ModelDescription",
     parameters: dict[str, Any],
     tracker: "Tracker",
+    world: "Processes",
 ) -> None:
     import torch
 
-    from sparsight.data.artefact import new_artefact
+    from sparsight.data.artefact import begin_artefact, draft_folder, new_artefact
     from sparsight.data.augment import Augmentation
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.probes import KnnProbe
@@ -159,7 +171,7 @@ def _train(
     from sparsight.training.labelled import distinct
     from sparsight.training.moco import EpochRecord, MoCoTrainer
 
-    device = best_device()
+    device = best_device(world.local_rank)
     precision = resolve_precision(arguments.precision, device)
     probe_images = PackedImages(arguments.probe_images) if arguments.probe_images else None
     probe = KnnProbe(probe_images, description.preprocessing, precision=precision) if probe_images else None
@@ -168,16 +180,22 @@ def _train(
     positions, _ = distinct(images, images.positions("train"))
     augmentation = Augmentation(arguments.augmentation(description.preprocessing))
     trainer = MoCoTrainer(
-        network, images, positions, augmentation, arguments.training(), device=device, precision=precision
+        network, images, positions, augmentation, arguments.training(), device=device, precision=precision, world=world
     )
-    print(f"Pre-training {arguments.backbone} on {len(positions):,} images, {device}, {precision}", flush=True)
+    several = f", {world.size} processes" if world.size > 1 else ""
+    print(f"Pre-training {arguments.backbone} on {len(positions):,} images, {device}, {precision}{several}", flush=True)
 
     def report(record: EpochRecord) -> None:
+        tracker.take_over(trainer.run_id)
         tracker.metrics(record.metrics(), step=record.epoch)
 
-    untrained = probe(network.backbone) if probe else {}
+    if world.is_leader:
+        begin_artefact(arguments.model, "model", parameters, resume=True)
+    trainer.fit(draft_folder(arguments.model), probe=probe, report=report, run_id=tracker.run_id)
+    if not world.is_leader:
+        return
+    untrained = probe(_untrained(arguments, description).to(device)) if probe else {}
     with new_artefact(arguments.model, "model", parameters, resume=True) as draft:
-        trainer.fit(draft.folder, probe=probe, report=report)
         write_model(draft.folder, description, network.backbone.state_dict())
         final = _report(draft.folder / "report", trainer, description, probe, untrained)
         tracker.metrics({f"final_{name}": value for name, value in final.items()})
@@ -185,6 +203,16 @@ def _train(
         trainer.remove_checkpoint(draft.folder)
         draft.counts.update(images=len(positions), epochs=arguments.epochs)
     tracker.folder(arguments.model / "report", "report")
+
+
+def _untrained(arguments: Arguments, description: "ModelDescription") -> "Module":
+    """The query backbone as it was before training."""
+    import torch
+
+    from sparsight.models.backbones import create_backbone
+
+    torch.manual_seed(arguments.seed)
+    return create_backbone(description.backbone)
 
 
 def _report(

@@ -171,7 +171,7 @@ class HorovodProcesses:
         wrapped = self._hvd.DistributedOptimizer(
             optimiser,
             named_parameters=learned,
-            compression=getattr(self._hvd.Compression, compression),
+            compression=_Dense(getattr(self._hvd.Compression, compression)),
             backward_passes_per_step=passes,
             op=self._hvd.Average,
         )
@@ -220,6 +220,26 @@ class HorovodProcesses:
             packed = torch.empty(int(length), dtype=torch.uint8)
         received = self._hvd.broadcast(packed, root_rank=0, name="state")
         return cast(dict[str, Any], torch.load(io.BytesIO(received.numpy().tobytes()), "cpu", weights_only=True))
+
+
+class _Dense:
+    """Lays out gradients as Horovod takes them, and compresses them; those of channels-last weights aren't copied."""
+
+    def __init__(self, compression: Any) -> None:
+        self._compression = compression
+
+    def compress(self, gradient: Tensor) -> tuple[Tensor, tuple[bool, Any]]:
+        """Give what travels, and what is needed to undo it."""
+        turned = gradient.dim() == 4 and not gradient.is_contiguous()
+        dense = gradient.permute(0, 2, 3, 1) if turned else gradient
+        compressed, context = self._compression.compress(dense.contiguous())
+        return compressed, (turned, context)
+
+    def decompress(self, compressed: Tensor, context: tuple[bool, Any]) -> Tensor:
+        """Turn what travelled into a gradient."""
+        turned, inner = context
+        gradient = cast(Tensor, self._compression.decompress(compressed, inner))
+        return gradient.permute(0, 3, 1, 2) if turned else gradient
 
 
 def start_processes(processes: int, instances: int) -> Processes:

@@ -164,6 +164,7 @@ class MoCoTrainer:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.history: list[EpochRecord] = []
+        self.run_id = ""
         self._steps, self._loss_sum = 0, 0.0
         self._recent: list[Tensor] = []
         torch.backends.cudnn.deterministic = True
@@ -178,19 +179,23 @@ class MoCoTrainer:
         """Whole steps in an epoch."""
         return len(self.positions) // (self.batch_size * self.options.backward_passes_per_step)
 
-    def fit(self, folder: Path, *, probe: Probe | None = None, report: Callable[[EpochRecord], None]) -> None:
+    def fit(
+        self, folder: Path, *, probe: Probe | None = None, report: Callable[[EpochRecord], None], run_id: str = ""
+    ) -> None:
         """Train up to the last epoch, from the folder's checkpoint where it has one.
 
         Args:
             folder: where the leader keeps the checkpoint.
             probe: looks at the query backbone now and then, and gives numbers by name.
             report: is called after each epoch, first for those of the checkpoint, and only in the leader.
+            run_id: the leader's run; `self.run_id` tells it to a process that takes over.
 
         Raises:
             SparsightError: training diverged, or the checkpoint is damaged.
         """
         if self.world.is_leader:
             self.restore(folder / CHECKPOINT)
+            self.run_id = run_id
         self.world.run(self, lambda: self._fit(folder, probe, report))
 
     def _fit(self, folder: Path, probe: Probe | None, report: Callable[[EpochRecord], None]) -> None:
@@ -216,6 +221,7 @@ class MoCoTrainer:
             "history": [vars(record) for record in self.history],
             "steps": self._steps,
             "loss_sum": self._loss_sum,
+            "run_id": self.run_id,
         }
 
     def load(self, snapshot: dict[str, Any]) -> None:
@@ -225,7 +231,7 @@ class MoCoTrainer:
         self.optimiser.zero_grad()
         self.scaler.load_state_dict(snapshot["scaler"])
         self.history = [EpochRecord(**record) for record in snapshot["history"]]
-        self._steps, self._loss_sum = snapshot["steps"], snapshot["loss_sum"]
+        self._steps, self._loss_sum, self.run_id = snapshot["steps"], snapshot["loss_sum"], snapshot["run_id"]
         self._recent.clear()
 
     def save(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +45,23 @@ class History:
 
 
 class Tracker:
-    """An active MLflow run: metrics over steps, folders of artefacts."""
+    """An active MLflow run: metrics over steps, folders of artefacts.
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    Args:
+        run_id: the run; empty in a process that doesn't lead.
+        stack: closes a run that is taken over.
+    """
+
+    def __init__(self, run_id: str, stack: ExitStack | None = None) -> None:
+        self.run_id, self._stack = run_id, stack
+
+    def take_over(self, run_id: str) -> None:
+        """Go on with the run of a leader that was lost; does nothing in a process that has a run."""
+        import mlflow
+
+        if not self.run_id and self._stack is not None:
+            self.run_id = run_id
+            self._stack.enter_context(mlflow.start_run(run_id=run_id))
 
     def metrics(self, values: Mapping[str, float], *, step: int | None = None) -> None:
         """Log numbers, all at the same step."""
@@ -73,8 +86,11 @@ class Tracker:
 
 
 @contextmanager
-def tracked_run(step: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
+def tracked_run(step: str, parameters: Mapping[str, Any], *, leads: bool = True) -> Iterator[Tracker]:
     """Open an MLflow run named after the step and log its parameters.
+
+    Of several processes the one that leads does so. The others get a tracker without a run, which logs nothing unless
+    it takes the leader's run over, should that one be lost.
 
     Where to log comes from the environment alone (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, on Azure ML also
     MLFLOW_RUN_ID), so that a job logs into the run that Azure ML opened for it.
@@ -91,9 +107,13 @@ def tracked_run(step: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
     if version := os.environ.get("SPARSIGHT_CODE_VERSION"):
         tags["sparsight.code_version"] = version
     try:
-        with mlflow.start_run(run_name=step, tags=tags) as active:
-            mlflow.log_params(dict(parameters))
-            yield Tracker(active.info.run_id)
+        if leads:
+            with mlflow.start_run(run_name=step, tags=tags) as active:
+                mlflow.log_params(dict(parameters))
+                yield Tracker(active.info.run_id)
+            return
+        with ExitStack() as taken_over:
+            yield Tracker("", taken_over)
     except MlflowException as error:
         raise SparsightError(
             f"MLflow at {mlflow.get_tracking_uri()} says: {error}",

@@ -1,0 +1,82 @@
+"""What test_pretraining.py runs: pre-trains in as many processes as were started; each prints one line of JSON.
+
+Usage: python pretraining.py PROCESSES IMAGES '{"options of the trainer": ..., "task": {...}}' FOLDER
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from sparsight.data.augment import Augmentation, AugmentationOptions
+from sparsight.data.packed import PackedImages
+from sparsight.errors import SparsightError
+from sparsight.models.backbones import create_backbone
+from sparsight.models.folder import BackboneDescription
+from sparsight.models.moco import MoCo, MoCoOptions
+from sparsight.training.distributed import part_of, start_processes
+from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+
+planned, chosen = int(sys.argv[1]), json.loads(sys.argv[3])
+world = start_processes(planned, 1)
+torch.set_num_threads(1)
+torch.manual_seed(world.rank)  # weights of rank 0 have to reach all
+images = PackedImages(Path(sys.argv[2]))
+task = chosen.pop("task", {})
+trainer = MoCoTrainer(
+    MoCo(
+        create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False)),
+        MoCoOptions(**{"queue_size": 256, **task}),
+    ),
+    images,
+    images.positions("train"),
+    Augmentation(AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)),
+    PretrainingOptions(**{"epochs": 2, "warmup_epochs": 1, **chosen}),
+    device=torch.device("cpu"),
+    precision=torch.float32,
+    world=world,
+)
+poison = chosen.get("seed") == 666 and world.rank == planned - 1
+losses, seen, step = [], [], trainer.step
+
+
+def watched(parts):
+    if poison and len(losses) == 3:
+        torch.nn.init.constant_(trainer.network.head.layers[0].weight, float("nan"))
+    mine = [part.batch.positions[part_of(world, len(part.batch.positions))].tolist() for part in parts]
+    loss, keys = step(parts)
+    losses.append(loss.item())
+    seen.append([position for each in mine for position in each])
+    return loss, keys
+
+
+def digest(tensors):
+    return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+trainer.step = watched
+reported, refused = [], ""
+folder = Path(sys.argv[4])
+folder.mkdir(exist_ok=True)
+try:
+    trainer.fit(folder, report=lambda record: reported.append(record.loss))
+except SparsightError as error:
+    refused = error.problem
+told = {
+    "rank": world.rank,
+    "size": world.size,
+    "losses": losses,
+    "seen": seen,
+    "reported": reported,
+    "epochs": [record.loss for record in trainer.history],
+    "weights": digest([p for p in trainer.network.parameters() if p.requires_grad]),
+    "statistics": digest(buffer for name, buffer in trainer.network.named_buffers() if "running" in name),
+    "momentum_encoder": digest(trainer.network.momentum_backbone.parameters()),
+    "queue": digest([trainer.network.queue, trainer.network.pointer]),
+    "norm": float(torch.nn.utils.get_total_norm(trainer.network.parameters())),
+    "refused": refused,
+    "saved": (folder / "checkpoint.pt").exists(),
+}
+print("told " + json.dumps(told), flush=True)
