@@ -28,3 +28,9 @@ def test_training_in_two_processes_is_training_on_all_the_data(told):
     first, second = told
     assert first["trained"] == second["trained"]
     assert first["trained"] == pytest.approx(first["alone"], abs=1e-5)
+
+
+def test_a_loss_over_the_statistics_of_all_has_the_gradient_that_one_process_would_find(told):
+    mean = [sum(values) / 2 for values in zip(*(each["correlated"] for each in told), strict=True)]
+    assert mean == pytest.approx(told[0]["correlated_alone"], abs=1e-4)
+    assert max(map(abs, mean)) > 0.01

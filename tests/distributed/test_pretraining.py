@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
 from tests.packed_images import write_packed_images
 
 PROGRAM = Path(__file__).with_name("pretraining.py")
@@ -49,7 +50,7 @@ def whole(told):
 
 def test_both_end_with_the_same_weights_statistics_and_queue(pretrain):
     first, second = both = pretrain(2, batch_size=16)
-    epochs = np.array([sum((each["seen"][step] for each in both), []) for step in range(12)]).reshape(2, -1)
+    epochs = np.array([[each["seen"][step] for each in both] for step in range(12)]).reshape(2, -1)
     assert [len(set(epoch)) for epoch in epochs] == [COUNT // 32 * 32] * 2, "no image comes twice in an epoch"
     assert not np.array_equal(*epochs), "each epoch has an order of its own"
     for name in ("weights", "statistics", "momentum_encoder", "queue", "epochs"):

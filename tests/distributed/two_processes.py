@@ -5,6 +5,9 @@ import json
 import horovod.torch as hvd
 import torch
 
+from sparsight.models.world import ALONE, World
+from sparsight.training.distributed import start_processes
+
 
 def trained(rank: int) -> list[float]:
     """Train on another half of the data in each process, from other first weights; the result has to be one model."""
@@ -38,7 +41,20 @@ def alone() -> list[float]:
     return [value for parameter in model.parameters() for value in parameter.detach().flatten().tolist()]
 
 
-hvd.init()
+def correlated(world: World, start: int, stop: int) -> list[float]:
+    """The gradient of a loss over the cross-correlation of two views, such as that of Barlow Twins, for some images."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 3)
+    views = torch.randn(2, 12, 5)
+    mine = [model(view[start:stop]) for view in views]
+    statistics = [world.sum(torch.stack([each.sum(dim=0), each.square().sum(dim=0)])) / 12 for each in mine]
+    unit = [(each - mean) / (square - mean**2).sqrt() for each, (mean, square) in zip(mine, statistics, strict=True)]
+    correlation = world.sum(unit[0].T @ unit[1]) / 12
+    (correlation - torch.eye(3)).square().sum().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist()
+
+
+world = start_processes(2, 1)
 rank = hvd.rank()
 told = {
     "rank": rank,
@@ -47,5 +63,7 @@ told = {
     "gathered": hvd.allgather(torch.tensor([[rank, rank]])).tolist(),
     "trained": trained(rank),
     "alone": alone(),
+    "correlated": correlated(world, 5 * rank, 5 + 7 * rank),
+    "correlated_alone": correlated(ALONE, 0, 12),
 }
 print("told " + json.dumps(told), flush=True)

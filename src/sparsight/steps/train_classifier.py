@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sparsight.models.folder import ModelDescription
     from sparsight.training.base_model import BaseModel
     from sparsight.training.classifier import ClassifierOptions, Trained
+    from sparsight.training.distributed import Processes
+    from sparsight.training.fitting import Epoch
     from sparsight.training.labelled import LabelledSplits
     from sparsight.training.publishing import Measured
     from sparsight.training.tracking import Tracker
@@ -55,6 +57,8 @@ class Arguments:
     hue: float = 0.05
     precision: str = "auto"
     seed: int = 0
+    processes: int = 1
+    instances: int = 1
 
     def hyperparameters(self) -> dict[str, Any]:
         """Everything that makes a difference to the weights, by name."""
@@ -66,6 +70,7 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
     from sparsight.training.base_model import open_base_model
+    from sparsight.training.distributed import start_processes
     from sparsight.training.labelled import LabelledSplits
     from sparsight.training.publishing import publish
     from sparsight.training.tracking import tracked_run
@@ -81,18 +86,20 @@ def main(arguments: Arguments) -> None:
     )
     description = _describe(arguments, splits, base)
     parameters = {**description.hyperparameters, "images": dict(splits.images.manifest.parameters)}
-    with tracked_run("train_classifier", _flat(arguments)) as tracker:
+    world = start_processes(arguments.processes, arguments.instances)
+    with tracked_run("train_classifier", _flat(arguments), leads=world.is_leader) as tracker:
         if not is_finished(arguments.model, "model", parameters):
-            _train(arguments, splits, base, description, parameters, tracker)
-        publish(
-            arguments.model,
-            arguments.model_name,
-            step="train_classifier",
-            run_id=tracker.run_id,
-            images=splits.images,
-            measured=_track(tracker, arguments.model / "report"),
-            base_model=base.version or base.origin,
-        )
+            _train(arguments, splits, base, description, parameters, tracker, world)
+        if world.is_leader:
+            publish(
+                arguments.model,
+                arguments.model_name,
+                step="train_classifier",
+                run_id=tracker.run_id,
+                images=splits.images,
+                measured=_track(tracker, arguments.model / "report"),
+                base_model=base.version or base.origin,
+            )
 
 
 def _train(
@@ -102,6 +109,7 @@ def _train(
     description: "ModelDescription",
     parameters: dict[str, Any],
     tracker: "Tracker",
+    world: "Processes",
 ) -> None:
     from sparsight.data.artefact import new_artefact
     from sparsight.evaluation.report import write_classifier_report
@@ -110,16 +118,23 @@ def _train(
     from sparsight.models.pyfunc import save_pyfunc
     from sparsight.training.classifier import ClassifierTrainer
 
-    device = best_device()
+    device = best_device(world.local_rank)
     precision = resolve_precision(arguments.precision, device)
     options = _options(arguments, base)
-    trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision)
+    trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision, world=world)
     lead = _lead(arguments, splits, base)
     print(f"{lead} On {device}, {precision}.", flush=True)
     for note in (*splits.notes, *base.notes(splits.images.size[0])):
         print(f"note: {note}", flush=True)
     with tracker.history() as history:
-        trained = trainer.train(lambda epoch: history.add(epoch.number, epoch.metrics()))
+
+        def on_epoch(epoch: "Epoch") -> None:
+            tracker.take_over(trainer.run_id)
+            history.add(epoch.number, epoch.metrics())
+
+        trained = trainer.train(on_epoch, tracker.run_id)
+    if not world.is_leader:
+        return
     with new_artefact(arguments.model, "model", parameters) as draft:
         write_model(draft.folder, description, trained.classifier.state_dict())
         report = _report(splits, base, trained, options, description, lead)

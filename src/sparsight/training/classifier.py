@@ -1,10 +1,9 @@
 """Trains a classifier on few labels: a head on frozen embeddings, or head and backbone together."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,12 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
+from sparsight.data.augment import Augmentation, AugmentationOptions, Drawn, normalise
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.models.classifier import Classifier, Head
 from sparsight.models.folder import HeadDescription
 from sparsight.progress import Progress
+from sparsight.training.distributed import (
+    OneProcess,
+    Processes,
+    average_statistics,
+    first_bad,
+    losses_of_all,
+    part_of,
+)
 from sparsight.training.fitting import Epoch, Steps, macro_f1, make_optimizer, one_thread
 from sparsight.training.inference import EMBEDDING_BATCH, apply, measured_batch_norm
 from sparsight.training.labelled import UNKNOWN, Balance, LabelledSplits, class_weights, distinct, epoch_order
@@ -63,12 +70,20 @@ class ClassifierTrainer:
     weights first gets its batch norm's statistics from the training images: without, random features are worse than
     they need to be, and a gain over them would flatter.
 
+    Several processes deal the images to embed out among themselves, and with a backbone that is trained too the images
+    of every batch; a head alone costs so little that each trains it, all alike. Whatever their number, batches are as
+    large, and the order of images and their views the same. Where a process is lost training begins anew.
+
     Args:
         backbone: with `num_features`; it is moved to the device and, unless frozen, changed.
         splits: the labelled images.
         options: of the training.
         device: where to.
         precision: of matrix products.
+        world: the processes that train it.
+
+    Raises:
+        SparsightError: too few images for so many processes.
     """
 
     def __init__(
@@ -79,88 +94,152 @@ class ClassifierTrainer:
         *,
         device: torch.device,
         precision: torch.dtype,
+        world: Processes | None = None,
     ) -> None:
         self.splits, self.options, self.device, self.precision = splits, options, device, precision
+        self.world = world or OneProcess()
         self.augment = Augmentation(options.augmentation)
         self.backbone = backbone.to(device).to(memory_format=torch.channels_last)
         self.targets = splits.targets[splits.train]
+        self.run_id = ""
+        self._check()
 
-    def train(self, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Trained:
-        """Run all epochs, or until `patience` of them brought nothing better; `on_epoch` hears of each."""
+    def train(self, on_epoch: Callable[[Epoch], None] = lambda epoch: None, run_id: str = "") -> Trained:
+        """Run all epochs, or until `patience` of them brought nothing better.
+
+        Args:
+            on_epoch: hears of each epoch, in the leader.
+            run_id: the leader's run; `self.run_id` tells it to a process that takes over.
+        """
+        self.run_id = run_id
+        return self.world.run(self, lambda: self._train(on_epoch if self.world.is_leader else lambda epoch: None))
+
+    def snapshot(self) -> dict[str, Any]:
+        """What training begins with."""
+        return {"backbone": self.backbone.state_dict(), "run_id": self.run_id}
+
+    def load(self, snapshot: dict[str, Any]) -> None:
+        """Begin with what another process does."""
+        self.backbone.load_state_dict(snapshot["backbone"])
+        self.run_id = snapshot["run_id"]
+
+    def _train(self, on_epoch: Callable[[Epoch], None]) -> Trained:
         with torch.random.fork_rng():
             torch.manual_seed(self.options.seed)
-            num_features: int = self.backbone.num_features  # type: ignore[assignment]
+            # Of several processes one may be lost: the others begin anew with what they were given.
+            backbone = copy.deepcopy(self.backbone) if self.world.planned > 1 else self.backbone
+            num_features: int = backbone.num_features  # type: ignore[assignment]
             description = HeadDescription(hidden=self.options.hidden, dropout=self.options.dropout)
             head = Head(num_features, len(self.splits.classes), description).to(self.device)
-            classifier = Classifier(self.backbone, head)
+            classifier = Classifier(backbone, head)
             train = self._on_embeddings if self.options.freeze_backbone else self._on_images
             epochs, best = train(classifier, on_epoch)
         return Trained(classifier=classifier.eval(), epochs=tuple(epochs), best=best)
 
     def _on_embeddings(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
-        self.backbone.eval().requires_grad_(False)
+        head, backbone = classifier.head, classifier.backbone.eval().requires_grad_(False)
         kept, place = distinct(self.splits.images, self.splits.train)
-        if not measured_batch_norm(self.backbone):
-            update_bn(self._batches_of(kept), self.backbone)
-        views = self._views(kept)
+        if not measured_batch_norm(backbone):
+            update_bn(self._batches_of(kept), backbone)
+        views = self._views(backbone, kept)
         std, mean = torch.std_mean(views.flatten(0, 1), dim=0)
         std = std + 1e-3
-        valid = (self._apply(self.backbone, self.splits.valid) - mean) / std
+        valid = (self._apply(backbone, self.splits.valid) - mean) / std
         views = (views - mean) / std
 
-        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor, float]]:
             generator = epoch_generator(self.options.seed, epoch)
-            for part in self._parts(generator):
-                which = torch.randint(len(views), (len(part),), generator=generator)
-                yield views[which, torch.from_numpy(place[part])], self._targets_of(part)
+            for batch in self._batches(generator):
+                which = torch.randint(len(views), (len(batch),), generator=generator)
+                yield views[which, torch.from_numpy(place[batch])], self._targets_of(batch), 1.0
 
-        head = classifier.head
+        def validate() -> Tensor:
+            return functional.log_softmax(head(valid), dim=1)
+
         with one_thread():
-            result = self._fit(head, batches, lambda: functional.log_softmax(head(valid), dim=1), on_epoch)
+            result = self._fit(self._steps(head, OneProcess()), batches, validate, on_epoch)
         head.absorb_standardisation(mean, std)
         return result
 
     def _on_images(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
-        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        torch.manual_seed(self.options.seed + self.world.rank)  # dropout differs between the parts of a batch
+        height, width = self.splits.images.size
+        steps = self._steps(classifier, self.world)
+
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor, float]]:
             generator = epoch_generator(self.options.seed, epoch)
-            parts = self._parts(generator)
-            pixels = fetch_batches(self.splits.images, [self.splits.train[part] for part in parts], self.device)
-            for part, batch in zip(parts, pixels, strict=True):
-                yield self.augment(batch, generator), self._targets_of(part)
+            whole = self._batches(generator)
+            own = [part_of(self.world, len(batch)) for batch in whole]
+            positions = [self.splits.train[batch[part]] for batch, part in zip(whole, own, strict=True)]
+            fetched = fetch_batches(self.splits.images, positions, self.device)
+            for batch, part, pixels in zip(whole, own, fetched, strict=True):
+                drawn = self.augment.draw(len(batch), height, width, generator)
+                share = self._weight(batch[part]) / self._weight(batch) * self.world.size
+                yield self.augment.apply(pixels, drawn.at(part)), self._targets_of(batch[part]), share
 
         def validate() -> Tensor:
+            average_statistics(self.world, classifier)
             return functional.log_softmax(self._apply(classifier, self.splits.valid), dim=1)
 
-        return self._fit(classifier, batches, validate, on_epoch)
+        return self._fit(steps, batches, validate, on_epoch)
 
-    def _parts(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
+    def _check(self) -> None:
+        processes = self.world.planned
+        if self.options.freeze_backbone or processes == 1:
+            return
+        if min(len(self.splits.train), self.options.batch_size) < 4 * processes:
+            raise SparsightError(
+                f"{len(self.splits.train)} training images in batches of {self.options.batch_size} are too few for "
+                f"{processes} processes; expected 4 for each, in every batch.",
+                hint="Raise batch_size, or lower processes.",
+            )
+
+    def _batches(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
         """Deal an epoch's images out into batches of nearly one size, none too small for batch norm."""
         order = epoch_order(self.targets, self.options.balance, generator)
         return np.array_split(order, -(-len(order) // self.options.batch_size))
 
+    def _weight(self, part: NDArray[np.int64]) -> float:
+        """What some images count for in a loss."""
+        weights = self._class_weights()
+        return float(len(part) if weights is None else weights[self.targets[part]].sum())
+
+    def _class_weights(self) -> NDArray[np.float32] | None:
+        if self.options.balance != "class_weights":
+            return None
+        return class_weights(self.targets, len(self.splits.classes))
+
     def _targets_of(self, part: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.targets[part]).to(self.device)
 
-    def _views(self, positions: NDArray[np.int64]) -> Tensor:
+    def _views(self, backbone: nn.Module, positions: NDArray[np.int64]) -> Tensor:
         """Embed images as they are and augmented: float32, 1 + passes x N x D."""
         generator = epoch_generator(self.options.seed, 0)
-        passes = 1 + self.options.augmentation_passes
+        passes, size = 1 + self.options.augmentation_passes, self.splits.images.size
         progress = Progress("Embedding", passes * len(positions), "images")
-
-        def augmented(pixels: Tensor) -> Tensor:
-            return self.augment(pixels, generator)
-
         views = []
         for number in range(passes):
-            views.append(self._apply(self.backbone, positions, augmented if number else None))
+            drawn = self.augment.draw(len(positions), *size, generator) if number else None
+            views.append(self._apply(backbone, positions, drawn))
             progress.advance(len(positions))
         progress.finish()
         return torch.stack(views)
 
-    def _apply(
-        self, network: nn.Module, positions: NDArray[np.int64], view: Callable[[Tensor], Tensor] | None = None
-    ) -> Tensor:
-        return apply(network, self.splits.images, positions, view or self._plain, self.device, self.precision)
+    def _apply(self, network: nn.Module, positions: NDArray[np.int64], drawn: Drawn | None = None) -> Tensor:
+        """Run a network over images as they are or augmented, each process over its part of them; all get all."""
+        shared = len(positions) >= self.world.size
+        own = part_of(self.world, len(positions)) if shared else slice(0, len(positions))
+        place = own.start
+
+        def view(pixels: Tensor) -> Tensor:
+            nonlocal place
+            place += len(pixels)
+            if drawn is None:
+                return self._plain(pixels)
+            return self.augment.apply(pixels, drawn.at(slice(place - len(pixels), place)))
+
+        outputs = apply(network, self.splits.images, positions[own], view, self.device, self.precision)
+        return self.world.gather(outputs) if shared else outputs
 
     def _batches_of(self, positions: NDArray[np.int64]) -> Iterator[Tensor]:
         batches = np.array_split(positions, -(-len(positions) // EMBEDDING_BATCH))
@@ -171,21 +250,21 @@ class ClassifierTrainer:
 
     def _fit(
         self,
-        network: nn.Module,
-        batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]],
+        steps: Steps,
+        batches: Callable[[int], Iterator[tuple[Tensor, Tensor, float]]],
         validate: Callable[[], Tensor],
         on_epoch: Callable[[Epoch], None],
     ) -> tuple[list[Epoch], Epoch]:
-        steps = self._steps(network)
+        network = steps.network
         epochs: list[Epoch] = []
         best: Epoch | None = None
         kept: dict[str, Tensor] = {}
         progress = Progress("Training", self.options.epochs, "epochs")
         for number in range(1, self.options.epochs + 1):
             network.train()
-            losses = [steps.step(inputs, labels) for inputs, labels in batches(number)]
+            losses = [steps.step(inputs, labels, share) for inputs, labels, share in batches(number)]
             network.eval()
-            epoch = self._judge(number, self._mean_loss(losses, number), validate)
+            epoch = self._judge(number, self._mean_loss(losses_of_all(steps.world, losses), number), validate)
             epochs.append(epoch)
             if epoch.better_than(best):
                 best, kept = epoch, copy.deepcopy(network.state_dict())
@@ -198,20 +277,20 @@ class ClassifierTrainer:
         network.load_state_dict(kept)
         return epochs, best
 
-    def _mean_loss(self, losses: list[Tensor], number: int) -> float:
-        mean = torch.stack(losses).mean().item()
-        if not math.isfinite(mean):
+    def _mean_loss(self, losses: Tensor, number: int) -> float:
+        """The mean over processes x steps."""
+        if bad := first_bad(losses):
+            step, rank = bad
+            where = f" on rank {rank}" if len(losses) > 1 else ""
             raise SparsightError(
-                f"Training diverged: the loss became {mean} in epoch {number} "
+                f"Training diverged: the loss became {losses[rank, step]:g}{where} in epoch {number}, step {step + 1} "
                 f"(learning_rate {self.options.learning_rate:g}, {str(self.precision).removeprefix('torch.')}).",
                 hint="Lower learning_rate, or take precision float32.",
             )
-        return mean
+        return losses.mean().item()
 
-    def _steps(self, network: nn.Module) -> Steps:
-        options, weights = self.options, None
-        if options.balance == "class_weights":
-            weights = torch.from_numpy(class_weights(self.targets, len(self.splits.classes))).to(self.device)
+    def _steps(self, network: nn.Module, world: Processes) -> Steps:
+        options, weights = self.options, self._class_weights()
         optimizer = make_optimizer(
             network,
             options.optimizer,
@@ -222,13 +301,14 @@ class ClassifierTrainer:
         return Steps(
             network,
             optimizer,
-            total=options.epochs * len(self._parts(torch.Generator())),
-            weights=weights,
+            total=options.epochs * len(self._batches(torch.Generator())),
+            weights=None if weights is None else torch.from_numpy(weights).to(self.device),
             device=self.device,
             precision=self.precision,
+            world=world,
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what processes gather is changed in place
     def _judge(self, number: int, train_loss: float, validate: Callable[[], Tensor]) -> Epoch:
         chances = validate().cpu()
         truth = torch.from_numpy(self.splits.targets[self.splits.valid])

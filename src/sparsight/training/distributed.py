@@ -9,7 +9,7 @@ import copy
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
@@ -195,11 +195,13 @@ class HorovodProcesses:
                 self.commit(state)
                 return body()
             except HorovodInternalError as error:
+                reason = str(error).partition("\n")[0]
                 if not self._elastic:
                     raise SparsightError(
-                        "Another process of this step was lost.", hint="Its log says why; run the step again to go on."
+                        f"The processes of this step lost each other: {reason}",
+                        hint="The log of one of them says why; run the step again to go on.",
                     ) from error
-                print("A process was lost: going back to the last commit.", flush=True)
+                print(f"Going back to the last commit, since processes lost each other: {reason}", flush=True)
                 state.load(self._committed or state.snapshot())
                 self._hvd.shutdown()
                 self._hvd.init()
@@ -291,6 +293,20 @@ def average_statistics(world: Processes, network: nn.Module) -> None:
     means = world.sum(torch.cat([buffer.flatten() for buffer in kept])) / world.size
     for buffer, mean in zip(kept, torch.split(means, [buffer.numel() for buffer in kept]), strict=True):
         buffer.copy_(mean.view_as(buffer))
+
+
+def losses_of_all(world: Processes, losses: Sequence[Tensor]) -> Tensor:
+    """The losses of some steps as each process has them: float32, processes x steps; all take part."""
+    return world.gather(torch.stack(list(losses)).float().unsqueeze(0))
+
+
+def first_bad(losses: Tensor) -> tuple[int, int] | None:
+    """Find the first step whose loss isn't finite somewhere, and the first rank where it isn't; None where all are."""
+    bad = ~losses.isfinite()
+    if not bad.any():
+        return None
+    step = int(bad.any(dim=0).nonzero()[0])
+    return step, int(bad[:, step].nonzero()[0])
 
 
 def check_same_weights(world: Processes, network: nn.Module, when: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparsight.models.classifier import Classifier
 from sparsight.models.precision import mixed
+from sparsight.training.distributed import Processes
 from sparsight.training.schedules import cosine_with_warmup
 
 WARMUP = 0.05
@@ -49,6 +50,7 @@ class Steps:
         weights: float, C: of the classes in the loss.
         device: where the network is.
         precision: of matrix products.
+        world: the processes that train the network.
     """
 
     def __init__(
@@ -60,25 +62,31 @@ class Steps:
         weights: Tensor | None,
         device: torch.device,
         precision: torch.dtype,
+        world: Processes,
     ) -> None:
-        self.network, self.optimizer, self.weights = network, optimizer, weights
-        self.device, self.precision = device, precision
+        self.network, self.optimizer = world.distribute(network, optimizer)
+        self.weights, self.device, self.precision, self.world = weights, device, precision, world
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.done, self.total = 0, total
 
-    def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Learn from one batch and return its loss, a scalar."""
+    def step(self, inputs: Tensor, targets: Tensor, share: float = 1.0) -> Tensor:
+        """Learn from one batch, or from this process's part of it, and return its loss, a scalar.
+
+        Args:
+            inputs: of the network.
+            targets: int64, N: class numbers.
+            share: what the part's loss counts for, so that the mean over all processes is the loss of the whole batch.
+        """
         factor = cosine_with_warmup(self.done, self.total, round(WARMUP * self.total))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with mixed(self.device, self.precision):
             logits = self.network(inputs)
-        loss = functional.cross_entropy(logits.float(), targets, weight=self.weights)
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = functional.cross_entropy(logits.float(), targets, weight=self.weights) * share
+        self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.world.step(self.optimizer, self.scaler)
         self.done += 1
         return loss.detach()
 

@@ -28,6 +28,8 @@ from sparsight.training.distributed import (
     Scaling,
     average_statistics,
     check_same_weights,
+    first_bad,
+    losses_of_all,
     part_of,
     scaled_learning_rate,
 )
@@ -377,13 +379,12 @@ class MoCoTrainer:
 
     def _take_losses(self, epoch: int) -> None:
         """Add the losses since the last time up; all processes see those of all, and end together on a bad one."""
-        losses = self.world.gather(torch.stack(self._recent).float().unsqueeze(0))
-        if not losses.isfinite().all():
-            column = int((~losses.isfinite()).any(dim=0).nonzero()[0])
-            rank = int((~losses[:, column].isfinite()).nonzero()[0])
-            step = self._steps - len(self._recent) + column + 1
+        losses = losses_of_all(self.world, self._recent)
+        if bad := first_bad(losses):
+            step, rank = bad
             where = f" on rank {rank}" if self.world.planned > 1 else ""
-            raise self._diverged(f"the loss became {losses[rank, column]:g}{where} in epoch {epoch + 1}, step {step}")
+            number = self._steps - len(self._recent) + step + 1
+            raise self._diverged(f"the loss became {losses[rank, step]:g}{where} in epoch {epoch + 1}, step {number}")
         self._loss_sum += float(losses.mean(dim=0).sum())
         self._recent.clear()
 

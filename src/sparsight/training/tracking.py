@@ -20,8 +20,8 @@ SECONDS_BETWEEN_REQUESTS = 2.0
 class History:
     """Numbers of steps that are shorter than a request to the server: kept, and sent together every other second."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, tracker: "Tracker") -> None:
+        self._tracker = tracker
         self._waiting: list[Metric] = []
         self._sent = time.monotonic()
 
@@ -40,7 +40,7 @@ class History:
 
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), METRICS_PER_REQUEST):
-            mlflow.MlflowClient().log_batch(self.run_id, metrics=waiting[start : start + METRICS_PER_REQUEST])
+            mlflow.MlflowClient().log_batch(self._tracker.run_id, metrics=waiting[start : start + METRICS_PER_REQUEST])
         self._sent = time.monotonic()
 
 
@@ -72,7 +72,7 @@ class Tracker:
     @contextmanager
     def history(self) -> Iterator["History"]:
         """Open a history of short steps; what it still holds is sent when the block ends, also by an error."""
-        history = History(self.run_id)
+        history = History(self)
         try:
             yield history
         finally:
