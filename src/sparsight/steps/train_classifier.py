@@ -55,6 +55,8 @@ class Arguments:
     hue: float = 0.05
     precision: str = "auto"
     seed: int = 0
+    processes: int = 1
+    instances: int = 1
 
     def hyperparameters(self) -> dict[str, Any]:
         """Everything that makes a difference to the weights, by name."""

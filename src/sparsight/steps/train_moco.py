@@ -62,6 +62,8 @@ class Arguments:
     probe_every: int = 5
     precision: str = "auto"
     seed: int = 0
+    processes: int = 1
+    instances: int = 1
 
     def task(self) -> "MoCoOptions":
         """Gather what makes up the contrastive task."""
