@@ -1,7 +1,7 @@
 """A worker for test_launcher.py: sums over 30 steps, commits every 5, and meets the others again after a death.
 
-Usage: summing_worker.py FOLDER [STEP ...]; at each of these steps, once, the worker with rank 1 kills itself. Each writes
-its variables to FOLDER/PID.json, and the one with rank 0 the result to FOLDER/result.
+Usage: summing_worker.py FOLDER [STEP ...]; at each of these steps, once, the worker with rank 1 kills itself. Each
+writes its variables to FOLDER/PID.json, and the one with rank 0 the result to FOLDER/result.
 """
 
 import contextlib

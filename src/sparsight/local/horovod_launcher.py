@@ -1,4 +1,4 @@
-"""Runs one command line as several processes on this machine, which Horovod connects, and replaces those that are killed.
+"""Runs one command line as several processes here, which Horovod connects, and replaces those that are killed.
 
     python -m sparsight.local.horovod_launcher --processes 2 --shell 'python -m sparsight.steps.train_moco ...'
 
@@ -7,8 +7,8 @@ Each worker finds its place in variables `HOROVOD_*`, and the lowest number that
 without it; they find out by Horovod's `HorovodInternalError`, and call `shutdown` and `init` to meet again. A worker
 that ends by itself with a status other than 0 ends all of them, and that is the launcher's status, too.
 
-`horovodrun` isn't used: it writes all environment variables, keys among them, on the workers' command lines, where every
-user of the machine can read them; and it gives up on a machine when one of its workers dies.
+`horovodrun` isn't used: it writes all environment variables, keys among them, on the workers' command lines, where
+every user of the machine can read them; and it gives up on a machine when one of its workers dies.
 """
 
 import argparse
@@ -114,6 +114,15 @@ class Launcher:
 
     def _work(self, slot_info: Any, _: Any) -> tuple[int, float]:
         """Be what Horovod's driver calls, in a thread of its own, for each place to be filled."""
+        try:
+            return self._fill(slot_info)
+        except BaseException as error:
+            self.output.say(f"error: a process can't be started: {error}")
+            self.end(1)
+            raise
+
+    def _fill(self, slot_info: Any) -> tuple[int, float]:
+        """Run a worker in a place to its end, and another if it was killed before it came to the others."""
         number = None
         while True:
             worker = self._begin(slot_info, number)
@@ -155,7 +164,7 @@ class Launcher:
             return worker
 
     def _ended(self, worker: Worker, status: int) -> int | None:
-        """Note that a worker has ended, and do what follows; the number of the one that begins in the same place at once.
+        """Note that a worker has ended, and do what follows; the number of the one to begin in the same place at once.
 
         That is possible where it was killed before it had come to the others: they are waiting still. Later, its death
         ends their connections, and Horovod's driver fills its place once all have noticed.

@@ -42,7 +42,7 @@ class Rendezvous(RendezvousServer):  # type: ignore[misc]
         rendezvous = self
 
         class Handler(create_rendezvous_handler(driver)):  # type: ignore[misc]
-            def do_PUT(self) -> None:
+            def do_PUT(self) -> None:  # noqa: N802 -- the name that http.server calls
                 scope, _, key = self.path[1:].partition("/")
                 if scope == PUT_WORKER_ADDRESSES:  # nobody asks to be told of changes, and what comes is a pickle
                     self.send_status_code(_FORBIDDEN)
