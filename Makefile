@@ -67,8 +67,7 @@ LOCK := $(UV) pip compile --quiet --python-version 3.11 --custom-compile-command
 lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.toml and package.json
 	$(LOCK) --upgrade --universal --all-extras -o requirements.all
 	$(LOCK) --upgrade --universal --no-annotate --constraint requirements.all --extra samples --extra dev --extra horovod --generate-hashes -o requirements.lock
-	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --generate-hashes -o environments/cpu/requirements.txt
-	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --extra horovod --generate-hashes -o environments/gpu/requirements.txt
+	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --extra horovod --generate-hashes -o environments/requirements.txt
 	rm requirements.all
 	$(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' --upgrade --universal --no-annotate --generate-hashes --group tools -o requirements-tools.lock
 	npm install --package-lock-only
@@ -87,8 +86,8 @@ $(UV):
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
 	@touch $@
 
-.venv/.horovod: environments/gpu/build_horovod.py .venv/.installed
-	@wheel=$$($(BIN)/python environments/gpu/build_horovod.py --gloo) && VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --reinstall "$$wheel"
+.venv/.horovod: environments/build_horovod.py .venv/.installed
+	@wheel=$$($(BIN)/python environments/build_horovod.py --gloo) && VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --reinstall "$$wheel"
 	@touch $@
 
 .tools/.installed: requirements-tools.lock | $(UV)

@@ -45,7 +45,7 @@ class Normaliser:
             assert step
             self.names[version(message)] = step[1]
         for message in server.sent("PUT", "/environments/"):
-            self.names[version(message)] = Path(message.body["properties"]["build"]["contextUri"]).name
+            self.names[version(message)] = Path(message.body["properties"]["build"]["dockerfilePath"]).parent.name
         words = {WORKSPACE: "<workspace>", **{key: f"<{name}>" for key, name in self.names.items()}}
         words |= {value: f"<{name}>" for name, value in server.variables.items() if name.endswith("_ENDPOINT")}
         words |= dict.fromkeys(server.jobs, "<job>")

@@ -41,6 +41,23 @@ def test_a_job_is_submitted_with_its_values_and_its_surroundings(
     assert f"python execute.py jobs {name} --wait" in answer.out
 
 
+def test_the_inputs_processes_and_instances_become_what_azure_ml_launches(
+    signed_in: Credential, workspace_server: WorkspaceServer, sparsight: Project
+) -> None:
+    answer = sparsight("submit", "pretrain", "--set", "processes=4", "--set", "instances=2")
+    assert answer.code == 0, answer.err
+    (message,) = workspace_server.sent("PUT", "/jobs/")
+    nodes = message.body["properties"]["jobs"]
+    assert nodes["pretrain"]["distribution"] == {"distribution_type": "Mpi", "process_count_per_instance": 4}
+    assert nodes["pretrain"]["resources"] == {"instance_count": 2, "shm_size": "8g"}
+    assert nodes["images"]["distribution"] == {"distribution_type": "Mpi", "process_count_per_instance": 1}
+    assert nodes["images"]["resources"] == {"instance_count": 2}
+    assert "distribution" not in nodes["photos"]
+    specs = [each.body["properties"]["componentSpec"] for each in workspace_server.sent("PUT", "/components/")]
+    written = [spec["distribution"] for spec in specs if "distribution" in spec]
+    assert written == [{"type": "mpi", "process_count_per_instance": 1}] * 2, "components are the same for any number"
+
+
 def test_no_message_holds_a_key(signed_in: Credential, workspace_server: WorkspaceServer, sparsight: Project) -> None:
     sparsight("submit", "recognise")
     keys = [value for name, value in workspace_server.variables.items() if name.endswith("_KEY")]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-BUILD = Path(__file__).parents[2] / "environments" / "gpu" / "build_horovod.py"
+BUILD = Path(__file__).parents[2] / "environments" / "build_horovod.py"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "environments" / "gpu" / "build_horovod.py"
+SCRIPT = Path(__file__).parents[2] / "environments" / "build_horovod.py"
 CMAKE = "set(CMAKE_CXX_STANDARD 14)\nif(CMAKE_CUDA_COMPILER)\n    enable_language(CUDA)\nendif()\n"
 TORCH = "if(TRUE)\n    set(CMAKE_CXX_STANDARD 14)\nendif()\n"
 FIND = 'string(TOUPPER "${Pytorch_CUDA}" Pytorch_CUDA)\nstring(TOUPPER "${Pytorch_ROCM}" Pytorch_ROCM)\n'

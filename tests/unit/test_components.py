@@ -63,6 +63,17 @@ def test_every_input_is_described_and_every_default_allowed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
+def test_steps_in_several_processes_say_so_once_on_azure_ml_and_here(name: str) -> None:
+    content = component(name)
+    sizes = {"processes", "instances"} & set(content["inputs"])
+    assert ("distribution" in content) == bool(sizes)
+    if sizes:
+        assert content["distribution"] == {"type": "mpi", "process_count_per_instance": 1}
+        assert content["resources"]["instance_count"] == 1
+        assert all(content["inputs"][each]["default"] == 1 for each in sizes)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_the_command_passes_every_input_and_quotes_text(name: str) -> None:
     content = component(name)
     command = content["command"]

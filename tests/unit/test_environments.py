@@ -1,4 +1,4 @@
-"""The images that steps run in: pinned, small in context, resolving together; the processors' one is made here, too."""
+"""The images that steps run in: pinned, small in context, resolving together; their packages are installed here."""
 
 import importlib.metadata
 import os
@@ -22,6 +22,9 @@ def folder(name: str) -> Path:
     return ROOT / "environments" / name
 
 
+REQUIREMENTS = ROOT / "environments" / "requirements.txt"
+
+
 def dockerfile(name: str) -> str:
     return (folder(name) / "Dockerfile").read_text()
 
@@ -41,10 +44,9 @@ def uv() -> str:
     return str(found)
 
 
-def sync(python: str | Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Install an environment's requirements, or with --dry-run only ask the package index what that would take."""
-    file = folder(name) / "requirements.txt"
-    command = [uv(), "pip", "sync", "--require-hashes", "--python", str(python), *options, str(file)]
+def sync(python: str | Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Install the images' requirements, or with --dry-run only ask the package index what that would take."""
+    command = [uv(), "pip", "sync", "--require-hashes", "--python", str(python), *options, str(REQUIREMENTS)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
@@ -60,23 +62,23 @@ def empty(tmp_path_factory):
 def test_the_description_names_the_image(name):
     content = yaml.safe_load((folder(name) / "environment.yml").read_text())
     assert content["name"] == f"sparsight-{name}"
-    assert content["build"] == {"path": ".", "dockerfile_path": "Dockerfile"}
+    assert content["build"] == {"path": "..", "dockerfile_path": f"{name}/Dockerfile"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_the_image_copies_is_its_whole_context(name):
+def test_what_the_images_copy_is_their_whole_context():
     with quiet():
-        sent = snapshot_of(folder(name)).files
-    assert set(sent) == {"Dockerfile", *re.findall(r"^COPY (\S+) ", dockerfile(name), re.M)}
+        sent = snapshot_of(ROOT / "environments").files
+    copied = {file for name in NAMES for file in re.findall(r"^COPY (\S+) ", dockerfile(name), re.M)}
+    assert set(sent) == {*(f"{name}/Dockerfile" for name in NAMES), *copied}
 
 
 def test_other_files_make_no_new_version_of_an_environment_or_of_the_code(tmp_path):
     with quiet():
         from azure.ai.ml._utils._asset_utils import get_ignore_file, get_object_hash
 
-    for source, stray in ((folder("gpu"), "__pycache__/x.pyc"), (ROOT / "src", "sparsight.egg-info/PKG-INFO")):
+    for source, stray in ((ROOT / "environments", "__pycache__/x.pyc"), (ROOT / "src", "sparsight.egg-info/PKG-INFO")):
         copy = tmp_path / source.name
-        for name in ("Dockerfile", "requirements.txt", ".amlignore", "sparsight/errors.py"):
+        for name in ("cpu/Dockerfile", "requirements.txt", ".amlignore", "sparsight/errors.py"):
             if (source / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 (copy / name).write_bytes((source / name).read_bytes())
@@ -104,7 +106,7 @@ def test_steps_do_not_run_as_root(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_package_is_pinned_with_hashes(name):
     assert "pip install --no-cache-dir --require-hashes --requirement" in dockerfile(name)
-    text = (folder(name) / "requirements.txt").read_text()
+    text = REQUIREMENTS.read_text()
     packages = re.split(r"^(?=[\w.-]+==)", text, flags=re.M)[1:]
     assert len(packages) > 100
     assert all("--hash=sha256:" in package for package in packages)
@@ -113,25 +115,21 @@ def test_every_package_is_pinned_with_hashes(name):
 def test_images_and_laptop_have_the_same_versions():
     # The lock is for every Python: some packages are in it twice.
     locked = set(re.findall(r"^([\w.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M))
-    cpu, gpu = (pinned(folder(name) / "requirements.txt") for name in NAMES)
     names = {name for name, _ in locked}
-    assert {pair for pair in cpu.items() if pair[0] in names} - locked == set()
-    assert {pair for pair in gpu.items() if pair[0] in cpu} - set(cpu.items()) == set()
+    assert {pair for pair in pinned(REQUIREMENTS).items() if pair[0] in names} - locked == set()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_mlflow_is_one_that_azureml_mlflow_takes(name):
+def test_mlflow_is_one_that_azureml_mlflow_takes():
     """With a newer mlflow, pip would fall back on an older azureml-mlflow, which can't store artifacts."""
-    versions = pinned(folder(name) / "requirements.txt")
+    versions = pinned(REQUIREMENTS)
     assert versions["mlflow"] == versions["mlflow-skinny"]
     assert versions["azureml-mlflow"] >= "1.62"
 
 
-def test_the_gpu_image_has_what_horovod_imports():
-    assert {"torch", "cloudpickle", "psutil", "pyyaml", "packaging", "cffi"} <= set(
-        pinned(folder("gpu") / "requirements.txt")
-    )
+def test_the_images_have_horovod_and_what_it_imports():
+    assert {"torch", "cloudpickle", "psutil", "pyyaml", "packaging", "cffi"} <= set(pinned(REQUIREMENTS))
     assert "build_horovod.py --mpi --nccl --install" in dockerfile("gpu")
+    assert "build_horovod.py --mpi --install" in dockerfile("cpu")
 
 
 def test_training_runs_in_the_gpu_image_and_the_rest_in_the_other():
@@ -144,27 +142,29 @@ def test_training_runs_in_the_gpu_image_and_the_rest_in_the_other():
     assert {name for name, environment in environments.items() if environment == "gpu"} == training
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_requirements_resolve_together(name, empty):
+def test_requirements_resolve_together(empty):
     """The real resolver asks the index for metadata, and takes nothing; needs a package index, or uv's cache."""
-    file = folder(name) / "requirements.txt"
     command = [uv(), "pip", "install", "--dry-run", "--require-hashes", "--python", str(empty)]
     platform = ["--python-platform", "x86_64-manylinux_2_28", "--python-version", "3.11"]
     done = subprocess.run(
-        [*command, *platform, "--requirement", str(file)], capture_output=True, text=True, check=False, timeout=300
+        [*command, *platform, "--requirement", str(REQUIREMENTS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     if "Could not connect" in done.stderr or "dns error" in done.stderr:
         pytest.skip("needs a package index")
     assert done.returncode == 0, done.stderr[-3000:]
     would = dict(re.findall(r"^ \+ ([\w.-]+)==(\S+)$", done.stderr, re.M))
-    assert would == pinned(file)
+    assert would == pinned(REQUIREMENTS)
 
 
 def test_a_pipeline_runs_in_the_cpu_environment(empty, tmp_path):
     """Made as its image makes it, but for the operating system: from the cache of packages, linked, in seconds."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the image has Python 3.11")
-    done = sync(empty, "cpu", "--link-mode", "hardlink")
+    done = sync(empty, "--link-mode", "hardlink")
     if "Could not connect" in done.stderr or "dns error" in done.stderr:
         pytest.skip("needs a package index")
     assert done.returncode == 0, done.stderr[-3000:]

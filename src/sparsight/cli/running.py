@@ -87,6 +87,7 @@ def _earlier(root: Path, name: str, pairs: Sequence[str], *, force: bool) -> "tu
 def _prepare(root: Path, name: str | None, pairs: Sequence[str], earlier: "RunRecord | None") -> "Pipeline":
     """Load a pipeline, put the inputs in place and check everything."""
     from sparsight.local.checks import apply_settings, check
+    from sparsight.local.distribution import check_distributions, check_horovod
     from sparsight.local.loading import load_pipeline
     from sparsight.local.problems import refuse
 
@@ -101,7 +102,8 @@ def _prepare(root: Path, name: str | None, pairs: Sequence[str], earlier: "RunRe
         file = find_pipeline(root, name)
     pipeline, problems = load_pipeline(file)
     pipeline, wrong = apply_settings(pipeline, pairs, Path.cwd())
-    refuse(str(file), [*problems, *wrong, *check(pipeline)])
+    refuse(str(file), [*problems, *wrong, *check(pipeline), *check_distributions(pipeline)])
+    check_horovod(pipeline)
     return pipeline
 
 

@@ -1,5 +1,6 @@
 """A pipeline as the job that a workspace takes: values in place, steps named, code and environments known there."""
 
+import copy
 import json
 import secrets
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sparsight.cloud.snapshot import Snapshot, snapshot_of, upload
 from sparsight.cloud.workspace import STORES, Workspace
 from sparsight.errors import SparsightError
+from sparsight.local.distribution import Size, size_of
 from sparsight.local.graph import Data, Pipeline, moving_input
 from sparsight.local.problems import nearest
 from sparsight.stores.azureml import quiet
@@ -84,7 +86,26 @@ def prepare(
             node.component._is_deterministic = False
         if compute:
             node.compute = None
+        _distribute(node, size_of(pipeline, pipeline.steps[path]))
     return Job(name=content.name, content=content, snapshots=_snapshots(content))
+
+
+def _distribute(node: Any, size: Size) -> None:
+    """Say on the node how many processes it runs as, where its inputs ask for more than its component says.
+
+    The component keeps what it says, so that it stays one component, and shared memory is as large as it asks for.
+    """
+    from azure.ai.ml import MpiDistribution
+    from azure.ai.ml.entities import JobResourceConfiguration
+
+    if getattr(node.distribution, "type", None) != "mpi":
+        return
+    if node.distribution.process_count_per_instance != size.processes:
+        node.distribution = MpiDistribution(process_count_per_instance=size.processes)
+    resources = copy.copy(node.resources) or JobResourceConfiguration()
+    if (resources.instance_count or 1) != size.instances:
+        resources.instance_count = size.instances
+        node.resources = resources
 
 
 def commands(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

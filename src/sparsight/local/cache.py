@@ -50,6 +50,8 @@ class Cache:
                     inputs[name] = data_digest(path, self._index / "data")
                 case Made(step=parent, output=output):
                     inputs[name] = finished[parent].outputs[output]["digest"]
+        if (written := step.distribution).processes * written.instances > 1:  # else only inputs can say more than one
+            values["distribution"] = f"{written.processes} x {written.instances}"
         return {
             "command": step.command,
             "values": values,

@@ -76,13 +76,22 @@ class Setting:
 Source = Literal | Data | Made | Setting
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """What the YAML says of a step's processes: `mpi`, `pytorch` or another type, how many on a node, and the nodes."""
+
+    type: str = ""
+    processes: int = 1
+    instances: int = 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One command to run.
 
     `sources` lacks an input that takes its component's default, or none; `broken` names those whose binding leads
     nowhere, told already; `services` names the local services that must run while it does; `cores` is how many it
-    keeps busy.
+    keeps busy, all its processes together.
     """
 
     name: str
@@ -99,6 +108,7 @@ class Step:
     broken: frozenset[str] = frozenset()
     services: tuple[str, ...] = ()
     cores: int = 2
+    distribution: Distribution = Distribution()
 
     @property
     def parents(self) -> list[str]:

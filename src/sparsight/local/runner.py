@@ -13,6 +13,7 @@ from sparsight.data.artefact import is_artefact, write_text
 from sparsight.errors import NOTHING_TO_DO
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
+from sparsight.local.distribution import launched, size_of
 from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step, moving_input
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.room import Room
@@ -155,8 +156,10 @@ class Runner:
                 path.mkdir()
         command = render(step.command, inputs, outputs)
         folder = self.run.step(step.name)
+        size = size_of(self.pipeline, step)
         told = {
             "command": command,
+            "processes": size.total,
             "inputs": {name: str(value) if isinstance(value, Path) else value for name, value in inputs.items()},
             "outputs": {name: str(path) for name, path in outputs.items()},
             "working_directory": str(step.code or folder),
@@ -164,6 +167,10 @@ class Runner:
         }
         write_text(folder / "inputs.json", json.dumps(told, indent=2) + "\n")
         variables = self._variables(step)
+        if size.total > 1:
+            variables.setdefault("OMP_NUM_THREADS", str(max(1, step.cores // size.total)))
+            command = launched(command, size.total)
+            record.reason += f"; {size.total} processes"
         record.status, record.started, record.finished = "running", time.time(), 0.0
         self.run.write_step(record)
         self._running[step.name] = StepProcess(command, step.code or folder, self.run.log(step.name), variables)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsight.local.files import Document, component_of, nodes_of
-from sparsight.local.graph import DATA_TYPES, Data, Literal, Made, Port, Source, Step
+from sparsight.local.graph import DATA_TYPES, Data, Distribution, Literal, Made, Port, Source, Step
 from sparsight.local.problems import Problem, nearest
 
 _INPUT = re.compile(r"^\$\{\{\s*parent\.inputs\.([\w.-]+)\s*\}\}$")
@@ -117,6 +117,7 @@ class Scope:
             broken=frozenset(set(written) - set(sources)),
             services=self._services(name, component),
             cores=self._cores(name, component),
+            distribution=_distribution(node),
         )
 
     def _sources(self, name: str, node: Any, *, defaults: bool) -> dict[str, Source]:
@@ -215,6 +216,16 @@ def _binding(value: Any) -> str:
     elif not isinstance(value, _SCALARS):
         value = getattr(value, "path", None)
     return value if isinstance(value, str) else ""
+
+
+def _distribution(node: Any) -> Distribution:
+    """Read what a node says, or the component where the node says nothing."""
+    held = node.distribution or node.component.distribution
+    nodes = getattr(node.resources or node.component.resources, "instance_count", None) or 1
+    kind = str(getattr(held, "type", None) or "").lower()
+    if kind == "tensorflow":
+        return Distribution(kind, (held.worker_count or 1) + (held.parameter_server_count or 0))
+    return Distribution(kind, getattr(held, "process_count_per_instance", None) or 1, int(nodes))
 
 
 def _component_name(node: Document, name: str) -> str:

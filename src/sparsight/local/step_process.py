@@ -11,6 +11,21 @@ from typing import Any
 from sparsight.local import guard
 
 
+def start_guarded(
+    command: str, *, stdout: Any, stderr: Any, variables: Mapping[str, str], folder: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a command line under a guard, which ends it when the returned process's standard input is closed."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, command],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=folder,
+        env=variables,
+        start_new_session=True,
+    )
+
+
 class StepProcess:
     """A step that runs: its guard, and the pipe whose end tells the guard to stop.
 
@@ -23,14 +38,8 @@ class StepProcess:
 
     def __init__(self, command: str, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
         with log.open("ab") as output:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                env=variables,
-                start_new_session=True,
+            self._guard = start_guarded(
+                command, stdout=output, stderr=subprocess.STDOUT, variables=variables, folder=folder
             )
 
     def poll(self) -> int | None:

@@ -19,6 +19,7 @@ class Arguments:
     max_failures: float = 0.01
     max_pixels: int = 89_478_485
     max_bytes: int = 67_108_864
+    instances: int = 1
 
 
 def main(arguments: Arguments) -> None:

@@ -5,7 +5,7 @@ Horovod's last release is older than any torch that Sparsight takes, and is publ
 that archive, checks and mends it, and builds it against the torch that is there:
 
     python build_horovod.py --gloo          for processors: laptops, tests
-    python build_horovod.py --mpi --nccl    for GPUs: the image that this folder describes
+    python build_horovod.py --mpi --nccl    for GPUs: gpu/Dockerfile, and without --nccl cpu/Dockerfile
 
 It needs nothing but Python with pip, a C++ compiler, and for --mpi Open MPI's `mpicxx`. The CUDA compiler that --nccl
 needs comes as a package, of the same version as the CUDA that torch was built with. The last line printed is the
