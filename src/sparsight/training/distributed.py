@@ -9,6 +9,7 @@ import copy
 import io
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -22,6 +23,8 @@ from sparsight.models.world import Alone, World
 Compression = Literal["none", "fp16"]
 Scaling = Literal["linear", "sqrt", "none"]
 ResultT = TypeVar("ResultT")
+_LOSSES = 4
+"""So many times in a row processes may lose each other before a commit: what is wrong then isn't a lost process."""
 
 
 class Recoverable(Protocol):
@@ -128,6 +131,7 @@ class HorovodProcesses:
         self._hvd.init()
         self._elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
         self._committed: dict[str, Any] = {}
+        self._losses = 0
         if self.size != planned and not (self._elastic and self.size <= planned):
             raise SparsightError(
                 f"processes x instances is {planned}, but {self.size} processes were started together.",
@@ -185,29 +189,36 @@ class HorovodProcesses:
         scaler.update()
 
     def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
-        """Bring all processes to the leader's state, then train; where one is lost, go on from the last commit."""
+        """Bring all processes to the leader's state, then train; where one is lost, go on from the last commit.
+
+        Raises:
+            SparsightError: processes can't be replaced here, or lose each other again and again between two commits.
+        """
         from horovod.common.exceptions import HorovodInternalError
 
-        self._committed = {}
+        self._committed, self._losses = {}, 0
         while True:
             try:
                 state.load(self._of_leader(self._committed or state.snapshot()))
-                self.commit(state)
+                self._committed = copy.deepcopy(state.snapshot())
                 return body()
             except HorovodInternalError as error:
                 reason = str(error).partition("\n")[0]
-                if not self._elastic:
+                self._losses += 1
+                if not self._elastic or self._losses > _LOSSES:
                     raise SparsightError(
                         f"The processes of this step lost each other: {reason}",
                         hint="The log of one of them says why; run the step again to go on.",
                     ) from error
-                print(f"Going back to the last commit, since processes lost each other: {reason}", flush=True)
+                told = f"rank {self.rank}: going back to the last commit, since processes lost each other: {reason}"
+                print(told, file=sys.stderr, flush=True)
                 state.load(self._committed or state.snapshot())
                 self._hvd.shutdown()
                 self._hvd.init()
 
     def commit(self, state: Recoverable) -> None:
         """Keep a copy of a state."""
+        self._losses = 0
         self._committed = copy.deepcopy(state.snapshot())
 
     def _of_leader(self, content: dict[str, Any]) -> dict[str, Any]:

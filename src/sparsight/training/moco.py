@@ -259,6 +259,8 @@ class MoCoTrainer:
 
     def _epoch(self, epoch: int, probe: Probe | None) -> EpochRecord:
         """Train from where the epoch stands up to its end."""
+        if self._steps:
+            print(f"Going on in epoch {epoch + 1} after step {self._steps}.", flush=True)
         self.network.train()
         title, steps, passes = f"epoch {epoch + 1}/{self.options.epochs}", self.steps_per_epoch, self._passes
         images = self.batch_size * passes
