@@ -12,7 +12,8 @@ round measures, one after the other:
 Efficiency is the images a second of `horovod` over those of `one` times the number of processes; the ratio is
 `horovod` over `ddp`. What a process spends waiting for others, sending and receiving is told as a part of its time. On
 a machine with a GPU, `--gpu` instead trains the reference run's batches (128 images of 100 pixels) on it, without and
-with Horovod, and says how long 15,000 images and 100 epochs take.
+with Horovod, and says how long 15,000 images and 100 epochs take. `--plan` measures nothing: it works out hours and
+price of a large run on more and more nodes, from the images a second of one GPU, the network and the price of a node.
 """
 
 import argparse
@@ -296,6 +297,35 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def plan(options: argparse.Namespace) -> dict[str, Any]:
+    """Work out a large run on 1 to 16 nodes of one GPU each, and print it as a table.
+
+    A step takes a GPU's time for its own batch, and then, as if nothing of it were done meanwhile, the time in which a
+    ring of n nodes adds up the gradients: each node sends 2 (n - 1) / n of their bytes.
+    """
+    from sparsight.models.backbones import create_backbone
+    from sparsight.models.folder import BackboneDescription
+    from sparsight.models.moco import MoCo, MoCoOptions
+
+    backbone = create_backbone(BackboneDescription(name=options.backbone, small_image_stem=False))
+    learned = [each for each in MoCo(backbone, MoCoOptions()).parameters() if each.requires_grad]
+    megabytes = sum(each.numel() for each in learned) * 4 / 1e6
+    print(
+        f"{options.plan_images:,} images, {options.plan_epochs} epochs, {options.rate:g} images/s on one GPU, "
+        f"batches of {options.batch}, {megabytes:.0f} MB of gradients at {options.gigabits:g} Gbit/s, "
+        f"{options.price:g} an hour"
+    )
+    print(f"{'nodes':>5} {'hours':>8} {'price':>8} {'efficiency':>11} {'batch':>6}")
+    rows = []
+    for nodes in (1, 2, 4, 8, 16):
+        alone = options.batch / options.rate
+        step = alone + 2 * (nodes - 1) / nodes * megabytes * 8e-3 / options.gigabits
+        hours = options.plan_images * options.plan_epochs / (options.batch * nodes) * step / 3600
+        rows.append({"nodes": nodes, "hours": round(hours, 1), "price": round(hours * nodes * options.price)})
+        print(f"{nodes:>5} {hours:>8.1f} {rows[-1]['price']:>8} {alone / step:>11.1%} {options.batch * nodes:>6}")
+    return {"name": "scaling_plan", "peer": "one node", "ratio": round(rows[0]["hours"] / rows[-1]["hours"], 1)}
+
+
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -308,12 +338,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="images of each process in a step")
     parser.add_argument("--size", type=int, default=100, help="edge of the images in pixels")
     parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--plan", action="store_true", help="hours and price of a large run, from these:")
+    parser.add_argument("--plan-images", type=int, default=300_000)
+    parser.add_argument("--plan-epochs", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=69.4, help="images a second of one GPU; by default a T4's")
+    parser.add_argument("--gigabits", type=float, default=8.0, help="a second between two nodes")
+    parser.add_argument("--price", type=float, default=0.53, help="of a node for an hour, in any currency")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options)
+        return
+    if options.plan:
+        print(json.dumps(plan(options)))
         return
     if options.quick:
         options.rounds, options.steps, options.warm_up, options.batch, options.size = 1, 3, 1, 64, 48

@@ -124,9 +124,14 @@ def test_a_job_that_had_nothing_to_do_ends_with_exit_code_0(toys: Project, works
     )
     toys("submit", "two", "--set", "seconds=60")
     name = submitted(workspace_server)
-    workspace_server.trouble = lambda message: (
-        workspace_server.jobs[name].cancel() if message.path.endswith("/details") else None
-    )
+
+    def cancel_once_told(message: Message) -> None:
+        run = workspace_server.jobs[name].run
+        logs = run.glob("*/log.txt") if run else ()
+        if message.path.endswith("/details") and any("Nothing to do" in log.read_text() for log in logs):
+            workspace_server.jobs[name].cancel()
+
+    workspace_server.trouble = cancel_once_told
     answer = toys("jobs", name, "--wait")
     assert answer.code == 0, answer.out
     assert f"Skipped: {name}" in answer.out

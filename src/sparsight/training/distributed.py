@@ -170,7 +170,17 @@ class HorovodProcesses:
     def distribute(
         self, network: nn.Module, optimiser: Optimizer, *, compression: Compression = "none", passes: int = 1
     ) -> tuple[nn.Module, Optimizer]:
-        """Wrap the optimiser: gradients travel while the backward pass goes on."""
+        """Wrap the optimiser: gradients travel while the backward pass goes on.
+
+        Raises:
+            SparsightError: the network is on a GPU, and this Horovod was built for processors only.
+        """
+        if any(parameter.is_cuda for parameter in network.parameters()) and not self._hvd.nccl_built():
+            raise SparsightError(
+                "The network is on a GPU, and this Horovod was built without NCCL: it can't exchange what is there.",
+                hint="Build one with it, `python environments/build_horovod.py --gloo --nccl --install`, or hide the "
+                "GPUs: CUDA_VISIBLE_DEVICES= .",
+            )
         learned = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
         wrapped = self._hvd.DistributedOptimizer(
             optimiser,
