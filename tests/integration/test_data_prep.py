@@ -1,7 +1,5 @@
 """The step data_prep against a real Azurite: pixels, order, failures, kills, and the same bytes whatever happened."""
 
-import asyncio
-import hashlib
 import io
 import os
 import signal
@@ -9,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,15 @@ import pytest
 from PIL import Image
 
 from sparsight.data import packing, packing_plan
-from sparsight.data.artefact import new_artefact
 from sparsight.data.decode import decode_image
 from sparsight.data.fetching import Packing
 from sparsight.data.packed import PackedImages, shard_name
 from sparsight.data.packing import pack_images
 from sparsight.errors import SparsightError
 from sparsight.local.services import Services, environment
-from sparsight.stores.images import ImageStore
 from tests.gate import gate
+from tests.photos import COUNT, PHOTOS, contents, table, upload, write_dataset
 
-COUNT = 160
 SMALL_SHARDS = 16
 # Runs the step as its command line does, but with shards so small that there are many.
 DRIVER = f"""
@@ -41,51 +37,6 @@ from sparsight.steps.data_prep import Arguments, main
 packing_plan.SHARD_ROWS = {SMALL_SHARDS}
 run_step(Arguments, main, sys.argv[1:])
 """
-
-
-def photo(number: int) -> bytes:
-    noise = np.random.default_rng(number).integers(0, 256, (3, 4, 3), np.uint8)
-    buffer = io.BytesIO()
-    image = Image.fromarray(noise).resize((80 + number % 5, 60 + number % 7), Image.Resampling.BICUBIC)
-    image.save(buffer, ("JPEG", "PNG", "WEBP", "TIFF")[number % 4])
-    return buffer.getvalue()
-
-
-PHOTOS = {f"photo-{number:03d}": photo(number) for number in range(COUNT)}
-
-
-def upload(container: str, files: Mapping[str, bytes]) -> None:
-    async def run() -> None:
-        async with ImageStore() as store, asyncio.TaskGroup() as group:
-            await store.ensure_container(container)
-            for name, content in files.items():
-                group.create_task(store.upload(f"{container}/{name}", content, "application/octet-stream"))
-
-    asyncio.run(run())
-
-
-def table(container: str, names: list[str], hashes: Mapping[str, bytes] = PHOTOS) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": names,
-            "uri": [f"{container}/{name}" for name in names],
-            "file_hash": [hashlib.sha256(hashes[name]).hexdigest() if name in hashes else "" for name in names],
-            "label": [f"cells/{name[-1]}" for name in names],
-            "split": "train",
-        }
-    )
-
-
-def write_dataset(folder: Path, dataset: pd.DataFrame) -> Path:
-    with new_artefact(folder, "dataset", {"containers": "photos", "limit": None}) as draft:
-        draft.counts["train"] = int((dataset["split"] == "train").sum())
-        for split, rows in dataset.groupby("split", sort=False):
-            rows.drop(columns="split").to_csv(draft.folder / f"{split}.csv", index=False)
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="session")

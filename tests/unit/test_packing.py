@@ -1,5 +1,6 @@
 """The layout of packed images: rows in the dataset's order, closed up over failures, recorded shard by shard."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sparsight.data.packed import shard_name
 from sparsight.data.packing import pack_images
 from sparsight.data.packing_plan import Plan
 from sparsight.data.shards import close_up, commit_shard, create_shard, read_record, write_row
+from sparsight.data.share import Message, Share
 from sparsight.errors import SparsightError
 
 
@@ -62,6 +64,7 @@ def test_the_index_finds_every_image_that_did_not_fail(
         plan = Plan(table, folder, Packing(size=2))
     pack(plan, failing)
     plan.close_up()
+    plan.write_index()
     order = list(dict.fromkeys(rows))
     index = pd.read_parquet(folder / "index.parquet")
     expected = [row for row in rows if order.index(row) not in failing]
@@ -88,11 +91,51 @@ def test_a_finished_shard_is_not_fetched_again_but_its_failures_are(
     assert [job.image for job in second.jobs()] == [1, 3, 4, 5, 6, 7]
 
 
+def divided(plans: list[Plan]) -> list[list[int]]:
+    """Whose shards are whose: each of these processes tells what it has, and hears what all have."""
+    told: list[Message] = []
+    for plan in plans:
+        plan.divide(Share(size=len(plans), exchange=lambda message: [told.append(message) or {}] * len(plans)))
+    for rank, plan in enumerate(plans):
+        plan.divide(Share(rank=rank, size=len(plans), exchange=lambda _: json.loads(json.dumps(told))))
+    return [plan.own for plan in plans]
+
+
+def test_shards_are_dealt_out_evenly_but_finished_ones_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing_plan, "SHARD_ROWS", 3)
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        folder.mkdir()
+    table = dataset(list("abcdefghijklmnop"))
+    assert divided([Plan(table, folder, Packing(size=2)) for folder in folders]) == [[0, 2, 4], [1, 3, 5]]
+    begun = Plan(table, folders[1], Packing(size=2))
+    for shard in (0, 4):
+        create_shard(begun.shard_path(shard), 3, 2)
+    begun.commit(0, {1: "missing"})
+    assert divided([Plan(table, folder, Packing(size=2)) for folder in folders]) == [[1, 3, 5], [0, 2, 4]]
+    assert begun.shard_path(0).exists()
+    assert not begun.shard_path(4).exists(), "half-made, it mustn't be left beside another process's"
+    in_one_folder = divided([Plan(table, folders[1], Packing(size=2)) for _ in range(3)])
+    assert sorted(shard for own in in_one_folder for shard in own) == list(range(6))
+
+
+def test_rows_that_were_taken_out_are_not_filled_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing_plan, "SHARD_ROWS", 3)
+    plan = Plan(dataset(list("abcd")), tmp_path, Packing(size=2))
+    pack(plan, {1, 3})
+    assert [job.image for job in plan.jobs()] == [1, 3]
+    close_up(plan.shard_path(0), 3, plan.failed[0])
+    assert [job.image for job in Plan(plan.dataset, tmp_path, Packing(size=2)).jobs()] == [3]
+
+
 def test_splits_keep_their_order_and_repeated_ids_share_pixels(tmp_path: Path) -> None:
     table = pd.concat([dataset(list("aab")), dataset(["c"], "valid"), dataset(["d"], "test")], ignore_index=True)
     plan = Plan(table, tmp_path, Packing(size=2))
     pack(plan, set())
     plan.close_up()
+    plan.write_index()
     index = pd.read_parquet(tmp_path / "index.parquet")
     assert index["row"].tolist() == [0, 0, 1, 2, 3]
     assert index["split"].tolist() == ["train", "train", "train", "valid", "test"]

@@ -119,6 +119,8 @@ def new_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resu
 def begin_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, resume: bool = False) -> Path:
     """Make the folder in which `new_artefact` will work, and return it; to be resumed, it is left as it is.
 
+    Several processes may do so for one folder, to be resumed by all, once the first of them has.
+
     Raises:
         SparsightError: `target` holds a finished artefact.
     """
@@ -128,8 +130,19 @@ def begin_artefact(target: Path, kind: str, parameters: Mapping[str, Any], *, re
     mark, expected = work / _MARK, _fingerprint(kind, parameters)
     if not (resume and mark.is_file() and mark.read_text(encoding="utf-8") == expected):
         _empty(work)
-    mark.write_text(expected, encoding="utf-8")
+        write_text(mark, expected)
     return work
+
+
+def leave_artefact(work: Path, target: Path) -> None:
+    """End this process's part of an artefact that another process has finished with `new_artefact`.
+
+    Where both work in one folder, nothing is left to do. Otherwise `work` is another machine's, and holds a part of the
+    artefact without a manifest: the parts are whole together.
+    """
+    (work / _MARK).unlink(missing_ok=True)
+    if work != target and work.is_dir():
+        work.replace(target)
 
 
 def draft_folder(target: Path) -> Path:

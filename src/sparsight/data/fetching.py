@@ -27,6 +27,8 @@ from sparsight.stores.images import MAX_BYTES, ImageError, ImageStore
 CORES_PER_PROCESS = 4
 _AHEAD = 16
 """Jobs sent to a process beyond those it works on, so that it never waits for the next."""
+_PATIENCE = 1.0
+"""After so many seconds, who waits for outcomes gets a turn though none came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,8 @@ class Fetchers:
         self._connections = connections
         self._stock = -(-concurrency // len(connections)) + _AHEAD
 
-    def outcomes(self, jobs: Iterator[Job]) -> Generator[Outcome, None, None]:
-        """Do all jobs; yield each one's outcome as it comes, in no set order.
+    def outcomes(self, jobs: Iterator[Job]) -> Generator[list[Outcome], None, None]:
+        """Do all jobs; yield outcomes as they come, in no set order, and nothing about once a second where none come.
 
         Only a bounded number of jobs is taken ahead of their outcomes.
 
@@ -111,11 +113,12 @@ class Fetchers:
         for connection in self._connections:
             waiting[connection] += _send(connection, jobs, self._stock)
         while busy := [connection for connection, count in waiting.items() if count]:
-            for ready in wait(busy):
+            for ready in wait(busy, _PATIENCE):
                 assert isinstance(ready, Connection)  # noqa: S101 - wait() returns what it was given
                 come = _receive(ready)
                 waiting[ready] += _send(ready, jobs, len(come)) - len(come)
-                yield from come
+                yield come
+            yield []
 
 
 def _send(connection: Connection, jobs: Iterator[Job], count: int) -> int:

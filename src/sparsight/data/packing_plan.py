@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from sparsight.data.fetching import Job, Packing
 from sparsight.data.packed import SHARD_BYTES, SHARD_ROWS, shard_name
-from sparsight.data.shards import close_up, commit_shard, create_shard, read_record
+from sparsight.data.shards import close_up, commit_shard, create_shard, is_closed_up, read_record
+from sparsight.data.share import Share
 from sparsight.errors import SparsightError
+
+WORK = ".work"
+"""Where a draft keeps the records of finished shards."""
 
 
 class Plan:
@@ -26,6 +30,7 @@ class Plan:
     Attributes:
         images: the distinct images: id, uri, file_hash.
         failed: shard -> row -> reason, of the shards that are committed.
+        own: the shards that this process fills.
         codes: for each row of the dataset, the position of its image among the distinct ones.
     """
 
@@ -35,11 +40,11 @@ class Plan:
         self.images = _distinct(dataset)
         self.shard_rows = min(SHARD_ROWS, max(1, SHARD_BYTES // (packing.size**2 * 3)))
         self.shards = -(-len(self.images) // self.shard_rows)
-        self.work = folder / ".work"
+        self.own = list(range(self.shards))
+        self.work = folder / WORK
         self.work.mkdir(exist_ok=True)
         self.index_path = folder / "index.parquet"
         self.failures_path = folder / "failures.csv"
-        self.finishing_path = self.work / "finishing"
         records = {shard: read_record(self.record_path(shard)) for shard in range(self.shards)}
         self.failed = {shard: record for shard, record in records.items() if record is not None}
 
@@ -55,14 +60,49 @@ class Plan:
         """Number of images in a shard's slice, failed ones included."""
         return min(self.shard_rows, len(self.images) - shard * self.shard_rows)
 
+    def divide(self, share: Share) -> None:
+        """Agree with the other processes on which shards are whose.
+
+        A finished shard belongs to one that has it in its folder: they may share a folder or have one each, and needn't
+        know. The others are dealt out so that all have about as many images left to fetch.
+        """
+        for shard in range(self.shards):
+            # Another process may fill it now: half-made here, it mustn't stand beside that one's in the end.
+            if shard not in self.failed:
+                self.shard_path(shard).unlink(missing_ok=True)
+        holders: dict[int, dict[int, int]] = {}
+        for rank, finished in enumerate(share.exchange({shard: len(failed) for shard, failed in self.failed.items()})):
+            for shard, failures in finished.items():
+                holders.setdefault(int(shard), {})[rank] = failures
+        load = [0] * share.size
+        self.own = []
+        for shard in range(self.shards):
+            left = holders.get(shard) or dict.fromkeys(range(share.size), self.rows(shard))
+            owner = min(left, key=load.__getitem__)
+            load[owner] += left[owner]
+            if owner == share.rank:
+                self.own.append(shard)
+
+    def learn(self, share: Share) -> None:
+        """Exchange which rows failed in whose shards, once all are committed."""
+        told = share.exchange({shard: self.failed[shard] for shard in self.own})
+        self.failed = {
+            int(shard): {int(row): reason for row, reason in failed.items()}
+            for shards in told
+            for shard, failed in shards.items()
+        }
+
     def todo(self, shard: int) -> list[int]:
-        """Rows of a shard that no run has filled yet."""
-        return sorted(self.failed[shard]) if shard in self.failed else list(range(self.rows(shard)))
+        """Rows of a shard that no run has filled yet; those taken out of it already are not filled any more."""
+        failed = self.failed.get(shard)
+        if failed is None:
+            return list(range(self.rows(shard)))
+        return [] if failed and is_closed_up(self.shard_path(shard), self.rows(shard)) else sorted(failed)
 
     def jobs(self) -> Iterator[Job]:
-        """What is left to fetch, in order; a shard's file is made when its first job is asked for."""
+        """What this process has left to fetch, in order; a shard's file is made when its first job is asked for."""
         uris, hashes = self.images["uri"].tolist(), self.images["file_hash"].tolist()
-        for shard in range(self.shards):
+        for shard in self.own:
             path, rows = self.shard_path(shard), self.rows(shard)
             if shard not in self.failed:
                 create_shard(path, rows, self.packing.size)
@@ -86,9 +126,16 @@ class Plan:
         return left_out.assign(reason=list(reasons.values()))
 
     def close_up(self) -> None:
-        """Take failed rows out of the shards and write the index, the last file to appear."""
-        for shard, failed in sorted(self.failed.items()):
-            close_up(self.shard_path(shard), self.rows(shard), failed)
+        """Take failed rows out of this process's shards."""
+        for shard in self.own:
+            close_up(self.shard_path(shard), self.rows(shard), self.failed[shard])
+
+    def is_indexed(self) -> bool:
+        """Tell whether all that readers need is in this folder, so that only the manifest is missing."""
+        return self.index_path.exists() and all(self.shard_path(shard).exists() for shard in range(self.shards))
+
+    def write_index(self) -> None:
+        """Write the index, once all shards are closed up."""
         draft = self.work / "index.parquet"
         pq.write_table(self._index(), draft, compression="zstd")
         draft.replace(self.index_path)

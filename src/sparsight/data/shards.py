@@ -40,9 +40,9 @@ def close_up(path: Path, rows: int, failed: Mapping[int, str]) -> None:
     """Take the failed rows out of a shard of `rows` rows: whole or not at all, and once only."""
     if not failed:
         return
-    shard = np.load(path, mmap_mode="r", allow_pickle=False)
-    if len(shard) != rows:
+    if is_closed_up(path, rows):
         return
+    shard = np.load(path, mmap_mode="r", allow_pickle=False)
     kept = np.array([row for row in range(rows) if row not in failed], np.int64)
     draft = path.with_name(f".{path.name}.draft")
     create_shard(draft, len(kept), shard.shape[1])
@@ -51,6 +51,11 @@ def close_up(path: Path, rows: int, failed: Mapping[int, str]) -> None:
         closed[start : start + _BLOCK_ROWS] = shard[kept[start : start + _BLOCK_ROWS]]
     closed.flush()
     draft.replace(path)
+
+
+def is_closed_up(path: Path, rows: int) -> bool:
+    """Tell whether failed rows were taken out of a shard of `rows` rows."""
+    return len(np.load(path, mmap_mode="r", allow_pickle=False)) != rows
 
 
 def commit_shard(shard: Path, record: Path, failed: Mapping[int, str]) -> None:

@@ -28,6 +28,8 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.fetching import Packing
     from sparsight.data.origin import origin_of
     from sparsight.data.packing import pack_images
+    from sparsight.data.share import Share
+    from sparsight.training.sharing import share_work
 
     packing = Packing(
         size=_size_for(arguments.backbone) if arguments.image_size is None else arguments.image_size,
@@ -36,14 +38,20 @@ def main(arguments: Arguments) -> None:
         max_bytes=arguments.max_bytes,
     )
     dataset = read_dataset(arguments.dataset)
-    pack_images(
-        dataset,
-        arguments.images,
-        packing,
-        max_failures=arguments.max_failures,
-        concurrency=arguments.concurrency,
-        origin=origin_of(arguments.dataset, dataset),
-    )
+    origin = origin_of(arguments.dataset, dataset)
+
+    def pack(share: Share) -> None:
+        pack_images(
+            dataset,
+            arguments.images,
+            packing,
+            max_failures=arguments.max_failures,
+            concurrency=arguments.concurrency,
+            origin=origin,
+            share=share,
+        )
+
+    share_work(arguments.instances, pack)
 
 
 def _size_for(backbone: str) -> int:

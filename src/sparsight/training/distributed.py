@@ -355,7 +355,7 @@ def _horovod() -> Any:
         import horovod.torch as hvd
     except ImportError as error:
         raise SparsightError(
-            f"Training in several processes needs Horovod, which can't be imported here: {error}.",
-            hint="On this machine `make horovod` builds and installs it; or set processes=1.",
+            f"A step in several processes needs Horovod, which can't be imported here: {error}.",
+            hint="On this machine `make horovod` builds and installs it; or set processes and instances to 1.",
         ) from error
     return hvd
