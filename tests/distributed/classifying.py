@@ -33,7 +33,7 @@ planned, chosen = int(sys.argv[1]), json.loads(sys.argv[3])
 world = start_processes(planned, 1)
 torch.set_num_threads(1)
 torch.manual_seed(world.rank)  # weights of rank 0 have to reach all
-heard = []
+heard, finished = [], []
 try:
     trainer = ClassifierTrainer(
         Plain(),
@@ -43,9 +43,9 @@ try:
         precision=torch.float32,
         world=world,
     )
-    trained = trainer.train(heard.append, run_id="a-run" if world.is_leader else "")
+    trained = trainer.train(heard.append, begin=lambda: f"run of {world.rank}", finish=finished.append)
 except SparsightError as error:
-    print("told " + json.dumps({"rank": world.rank, "refused": str(error)}), flush=True)
+    print("told " + json.dumps({"rank": world.rank, "refused": str(error)}), file=sys.stderr, flush=True)
     sys.exit()
 weights = [parameter.detach().numpy().tobytes() for parameter in trained.classifier.parameters()]
 told = {
@@ -53,7 +53,8 @@ told = {
     "losses": [epoch.train_loss for epoch in trained.epochs],
     "scores": [epoch.valid_loss for epoch in trained.epochs],
     "heard": len(heard),
+    "finished": len(finished),
     "run_id": trainer.run_id,
     "weights": hashlib.sha256(b"".join(weights)).hexdigest(),
 }
-print("told " + json.dumps(told), flush=True)
+print("told " + json.dumps(told), file=sys.stderr, flush=True)

@@ -38,13 +38,17 @@ trainer = MoCoTrainer(
     precision=torch.float32,
     world=world,
 )
-poison = chosen.get("seed") == 666 and world.rank == planned - 1
+last = world.rank == planned - 1
+poison, drift = chosen.get("seed") == 666 and last, chosen.get("seed") == 777 and last
 losses, seen, step = [], [], trainer.step
 
 
 def watched(parts):
     if poison and len(losses) == 3:
         torch.nn.init.constant_(trainer.network.head.layers[0].weight, float("nan"))
+    if drift and len(losses) == 3:
+        with torch.no_grad():
+            trainer.network.head.layers[0].weight.mul_(1.01)
     mine = [part.batch.positions[part_of(world, len(part.batch.positions))].tolist() for part in parts]
     loss, keys = step(parts)
     losses.append(loss.item())
@@ -79,4 +83,4 @@ told = {
     "refused": refused,
     "saved": (folder / "checkpoint.pt").exists(),
 }
-print("told " + json.dumps(told), flush=True)
+print("told " + json.dumps(told), file=sys.stderr, flush=True)

@@ -33,7 +33,7 @@ def train(horovod, digits):
         arguments = [str(processes), str(digits), json.dumps(options)]
         if processes == 1:
             command = [sys.executable, str(PROGRAM), *arguments]
-            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout
+            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stderr
         else:
             output = horovod.run(PROGRAM, *arguments, processes=processes)
         told = [json.loads(line) for line in re.findall(r"told (\{.*\})", output)]
@@ -57,9 +57,10 @@ def test_two_processes_train_what_one_does(train, options):
     assert first["losses"] == pytest.approx(one["losses"], abs=1e-4)
     assert first["scores"] == pytest.approx(one["scores"], abs=1e-3)
     assert (first["heard"], second["heard"]) == (4, 0), "the leader alone reports"
-    assert second["run_id"] == "a-run", "whoever takes over knows the leader's run"
+    assert (first["finished"], second["finished"]) == (1, 0), "and writes"
+    assert second["run_id"] == "run of 0", "whoever takes over knows the leader's run"
 
 
 def test_more_processes_than_a_batch_can_feed_are_refused(train):
     for told in train(2, freeze_backbone=False, batch_size=4):
-        assert "in batches of 4 are too few for 2 processes" in told["refused"]
+        assert "make batches of 3, too few for 2 processes" in told["refused"]

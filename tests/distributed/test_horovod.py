@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="module")
 def told(horovod):
     """What each process saw, by rank."""
-    output = horovod.run(Path(__file__).with_name("two_processes.py"))
+    output = horovod.run(Path(__file__).with_name("two_processes.py"), static=True)
     return sorted((json.loads(line) for line in re.findall(r"told (\{.*\})", output)), key=lambda each: each["rank"])
 
 

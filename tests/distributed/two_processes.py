@@ -1,6 +1,7 @@
 """What test_horovod.py runs in two processes: each prints one line of JSON with what it saw."""
 
 import json
+import sys
 
 import horovod.torch as hvd
 import torch
@@ -50,7 +51,8 @@ def correlated(world: World, start: int, stop: int) -> list[float]:
     statistics = [world.sum(torch.stack([each.sum(dim=0), each.square().sum(dim=0)])) / 12 for each in mine]
     unit = [(each - mean) / (square - mean**2).sqrt() for each, (mean, square) in zip(mine, statistics, strict=True)]
     correlation = world.sum(unit[0].T @ unit[1]) / 12
-    (correlation - torch.eye(3)).square().sum().backward()
+    (correlation - torch.eye(3)).square().sum().backward(retain_graph=True)
+    world.sum(mine[0]).sum().backward()  # a gradient that isn't laid out as the tensor is
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist()
 
 
@@ -66,4 +68,4 @@ told = {
     "correlated": correlated(world, 5 * rank, 5 + 7 * rank),
     "correlated_alone": correlated(ALONE, 0, 12),
 }
-print("told " + json.dumps(told), flush=True)
+print("told " + json.dumps(told), file=sys.stderr, flush=True)

@@ -158,6 +158,9 @@ class Launcher:
                 "HOROVOD_CYCLE_TIME": str(CYCLE_MILLISECONDS),
                 **os.environ,
                 **connection(slot_info, self._port),
+                # With Horovod's cache of agreements each process decides by itself which tensors travel together. Those
+                # that meet again decide otherwise than a new one, and the connection breaks; without it the first decides.
+                "HOROVOD_CACHE_CAPACITY": "0",
                 "SPARSIGHT_LOCAL_RANK": str(local),
             }
             process = start_guarded(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, variables=variables)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sparsight.steps.arguments import run_step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sparsight.evaluation.report import ClassifierReport
     from sparsight.models.folder import ModelDescription
     from sparsight.training.base_model import BaseModel
@@ -70,7 +72,7 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
     from sparsight.training.base_model import open_base_model
-    from sparsight.training.distributed import start_processes
+    from sparsight.training.distributed import agreed, start_processes
     from sparsight.training.labelled import LabelledSplits
     from sparsight.training.publishing import publish
     from sparsight.training.tracking import tracked_run
@@ -85,12 +87,13 @@ def main(arguments: Arguments) -> None:
         seed=arguments.seed,
     )
     description = _describe(arguments, splits, base)
-    parameters = {**description.hyperparameters, "images": dict(splits.images.manifest.parameters)}
+    spread = ("processes", "instances")  # which the weights don't depend on
+    parameters = {name: value for name, value in description.hyperparameters.items() if name not in spread}
+    parameters["images"] = dict(splits.images.manifest.parameters)
     world = start_processes(arguments.processes, arguments.instances)
     with tracked_run("train_classifier", _flat(arguments), leads=world.is_leader) as tracker:
-        if not is_finished(arguments.model, "model", parameters):
-            _train(arguments, splits, base, description, parameters, tracker, world)
-        if world.is_leader:
+
+        def register() -> None:
             publish(
                 arguments.model,
                 arguments.model_name,
@@ -101,6 +104,11 @@ def main(arguments: Arguments) -> None:
                 base_model=base.version or base.origin,
             )
 
+        if not agreed(world, is_finished(arguments.model, "model", parameters)):
+            _train(arguments, splits, base, description, parameters, tracker, world, register)
+        elif world.is_leader:
+            register()
+
 
 def _train(
     arguments: Arguments,
@@ -110,15 +118,16 @@ def _train(
     parameters: dict[str, Any],
     tracker: "Tracker",
     world: "Processes",
+    register: "Callable[[], None]",
 ) -> None:
-    from sparsight.data.artefact import new_artefact
+    from sparsight.data.artefact import is_finished, new_artefact
     from sparsight.evaluation.report import write_classifier_report
     from sparsight.models.folder import write_model
-    from sparsight.models.precision import best_device, resolve_precision
+    from sparsight.models.precision import resolve_precision
     from sparsight.models.pyfunc import save_pyfunc
     from sparsight.training.classifier import ClassifierTrainer
 
-    device = best_device(world.local_rank)
+    device = world.device()
     precision = resolve_precision(arguments.precision, device)
     options = _options(arguments, base)
     trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision, world=world)
@@ -126,24 +135,32 @@ def _train(
     print(f"{lead} On {device}, {precision}.", flush=True)
     for note in (*splits.notes, *base.notes(splits.images.size[0])):
         print(f"note: {note}", flush=True)
+
+    def finish(trained: "Trained") -> None:
+        tracker.take_over(trainer.run_id)
+        if not is_finished(arguments.model, "model", parameters):
+            write(trained)
+        register()
+
+    def write(trained: "Trained") -> None:
+        with new_artefact(arguments.model, "model", parameters) as draft:
+            write_model(draft.folder, description, trained.classifier.state_dict())
+            report = _report(splits, base, trained, options, description, lead)
+            metrics = write_classifier_report(draft.folder / "report", report)
+            save_pyfunc(draft.folder, description)
+            draft.counts.update(train=len(splits.train), test=len(splits.test), epochs=len(trained.epochs))
+        print(
+            f"Test: macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f} ({metrics.images} images)",
+            flush=True,
+        )
+
     with tracker.history() as history:
 
         def on_epoch(epoch: "Epoch") -> None:
             tracker.take_over(trainer.run_id)
             history.add(epoch.number, epoch.metrics())
 
-        trained = trainer.train(on_epoch, tracker.run_id)
-    if not world.is_leader:
-        return
-    with new_artefact(arguments.model, "model", parameters) as draft:
-        write_model(draft.folder, description, trained.classifier.state_dict())
-        report = _report(splits, base, trained, options, description, lead)
-        metrics = write_classifier_report(draft.folder / "report", report)
-        save_pyfunc(draft.folder, description)
-        draft.counts.update(train=len(splits.train), test=len(splits.test), epochs=len(trained.epochs))
-    print(
-        f"Test: macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f} ({metrics.images} images)", flush=True
-    )
+        trainer.train(on_epoch, begin=tracker.start, finish=finish)
 
 
 def _describe(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> "ModelDescription":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sparsight.steps.arguments import run_step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import DataclassInstance
     from torch.nn import Module
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 OptionsT = TypeVar("OptionsT", bound="DataclassInstance")
 _PLACES = {"images", "probe_images", "model", "model_name"}
+_SPREAD = {"processes", "instances", "commit_every"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,18 +114,16 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.pretraining_report import read_final_metrics
-    from sparsight.training.distributed import start_processes
+    from sparsight.training.distributed import agreed, start_processes
     from sparsight.training.publishing import Measured, publish
     from sparsight.training.tracking import tracked_run
 
     images = PackedImages(arguments.images)
     description = _describe(arguments, images)
-    parameters = {**description.hyperparameters, "images": dict(images.manifest.parameters)}
     world = start_processes(arguments.processes, arguments.instances)
     with tracked_run("train_moco", arguments.hyperparameters(), leads=world.is_leader) as tracker:
-        if not is_finished(arguments.model, "model", parameters):
-            _train(arguments, images, description, parameters, tracker, world)
-        if world.is_leader:
+
+        def register() -> None:
             publish(
                 arguments.model,
                 arguments.model_name,
@@ -131,6 +132,18 @@ def main(arguments: Arguments) -> None:
                 images=images,
                 measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
             )
+
+        if not agreed(world, is_finished(arguments.model, "model", _made_by(arguments, images))):
+            _train(arguments, images, description, tracker, world, register)
+        elif world.is_leader:
+            register()
+
+
+def _made_by(arguments: Arguments, images: "PackedImages") -> dict[str, Any]:
+    """What decides about the model; not how its processes are spread over nodes, nor how they are kept safe."""
+    hyperparameters = {name: value for name, value in arguments.hyperparameters().items() if name not in _SPREAD}
+    processes = arguments.processes * arguments.instances
+    return {**hyperparameters, "processes": processes, "images": dict(images.manifest.parameters)}
 
 
 def _describe(arguments: Arguments, images: "PackedImages") -> "ModelDescription":
@@ -153,25 +166,25 @@ def _train(
     arguments: Arguments,
     images: "PackedImages",
     description: "ModelDescription",
-    parameters: dict[str, Any],
     tracker: "Tracker",
     world: "Processes",
+    register: "Callable[[], None]",
 ) -> None:
     import torch
 
-    from sparsight.data.artefact import begin_artefact, draft_folder, new_artefact
+    from sparsight.data.artefact import begin_artefact, draft_folder, is_finished, new_artefact
     from sparsight.data.augment import Augmentation
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.probes import KnnProbe
     from sparsight.models.backbones import create_backbone
     from sparsight.models.folder import write_model
     from sparsight.models.moco import MoCo
-    from sparsight.models.precision import best_device, resolve_precision
+    from sparsight.models.precision import resolve_precision
     from sparsight.models.pyfunc import save_pyfunc
     from sparsight.training.labelled import distinct
     from sparsight.training.moco import EpochRecord, MoCoTrainer
 
-    device = best_device(world.local_rank)
+    device = world.device()
     precision = resolve_precision(arguments.precision, device)
     probe_images = PackedImages(arguments.probe_images) if arguments.probe_images else None
     probe = KnnProbe(probe_images, description.preprocessing, precision=precision) if probe_images else None
@@ -185,24 +198,34 @@ def _train(
     several = f", {world.size} processes" if world.size > 1 else ""
     print(f"Pre-training {arguments.backbone} on {len(positions):,} images, {device}, {precision}{several}", flush=True)
 
+    made_by = _made_by(arguments, images)
+
+    def begin() -> str:
+        begin_artefact(arguments.model, "model", made_by, resume=True)
+        return tracker.start()
+
     def report(record: EpochRecord) -> None:
         tracker.take_over(trainer.run_id)
         tracker.metrics(record.metrics(), step=record.epoch)
 
-    if world.is_leader:
-        begin_artefact(arguments.model, "model", parameters, resume=True)
-    trainer.fit(draft_folder(arguments.model), probe=probe, report=report, run_id=tracker.run_id)
-    if not world.is_leader:
-        return
-    untrained = probe(_untrained(arguments, description).to(device)) if probe else {}
-    with new_artefact(arguments.model, "model", parameters, resume=True) as draft:
-        write_model(draft.folder, description, network.backbone.state_dict())
-        final = _report(draft.folder / "report", trainer, description, probe, untrained)
-        tracker.metrics({f"final_{name}": value for name, value in final.items()})
-        save_pyfunc(draft.folder, description)
-        trainer.remove_checkpoint(draft.folder)
-        draft.counts.update(images=len(positions), epochs=arguments.epochs)
-    tracker.folder(arguments.model / "report", "report")
+    def finish() -> None:
+        tracker.take_over(trainer.run_id)
+        if not is_finished(arguments.model, "model", made_by):
+            write()
+        register()
+
+    def write() -> None:
+        untrained = probe(_untrained(arguments, description).to(device)) if probe else {}
+        with new_artefact(arguments.model, "model", made_by, resume=True) as draft:
+            write_model(draft.folder, description, network.backbone.state_dict())
+            final = _report(draft.folder / "report", trainer, description, probe, untrained)
+            tracker.metrics({f"final_{name}": value for name, value in final.items()})
+            save_pyfunc(draft.folder, description)
+            trainer.remove_checkpoint(draft.folder)
+            draft.counts.update(images=len(positions), epochs=arguments.epochs)
+        tracker.folder(arguments.model / "report", "report")
+
+    trainer.fit(draft_folder(arguments.model), report=report, probe=probe, begin=begin, finish=finish)
 
 
 def _untrained(arguments: Arguments, description: "ModelDescription") -> "Module":

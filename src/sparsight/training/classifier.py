@@ -104,15 +104,38 @@ class ClassifierTrainer:
         self.run_id = ""
         self._check()
 
-    def train(self, on_epoch: Callable[[Epoch], None] = lambda epoch: None, run_id: str = "") -> Trained:
+    def train(
+        self,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+        *,
+        begin: Callable[[], str] = lambda: "",
+        finish: Callable[[Trained], None] = lambda trained: None,
+    ) -> Trained:
         """Run all epochs, or until `patience` of them brought nothing better.
 
         Args:
-            on_epoch: hears of each epoch, in the leader.
-            run_id: the leader's run; `self.run_id` tells it to a process that takes over.
+            on_epoch: hears of each epoch, in the leader; of one that is done again not again.
+            begin: is called in the leader before anything else, and names its run; `self.run_id` tells it to all.
+            finish: is called in the leader at the end, while the others wait.
         """
-        self.run_id = run_id
-        return self.world.run(self, lambda: self._train(on_epoch if self.world.is_leader else lambda epoch: None))
+        heard = 0
+
+        def tell(epoch: Epoch) -> None:
+            nonlocal heard
+            if self.world.is_leader and epoch.number > heard:
+                heard = epoch.number
+                on_epoch(epoch)
+
+        def prepare() -> None:
+            self.run_id = begin()
+
+        def train() -> Trained:
+            trained = self._train(tell)
+            if self.world.is_leader:
+                finish(trained)
+            return trained
+
+        return self.world.run(self, train, prepare=prepare)
 
     def snapshot(self) -> dict[str, Any]:
         """What training begins with."""
@@ -124,7 +147,7 @@ class ClassifierTrainer:
         self.run_id = snapshot["run_id"]
 
     def _train(self, on_epoch: Callable[[Epoch], None]) -> Trained:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.options.seed)
             # Of several processes one may be lost: the others begin anew with what they were given.
             backbone = copy.deepcopy(self.backbone) if self.world.planned > 1 else self.backbone
@@ -187,10 +210,11 @@ class ClassifierTrainer:
         processes = self.world.planned
         if self.options.freeze_backbone or processes == 1:
             return
-        if min(len(self.splits.train), self.options.batch_size) < 4 * processes:
+        smallest = min(len(batch) for batch in self._batches(torch.Generator()))
+        if smallest < 4 * processes:
             raise SparsightError(
-                f"{len(self.splits.train)} training images in batches of {self.options.batch_size} are too few for "
-                f"{processes} processes; expected 4 for each, in every batch.",
+                f"{len(self.splits.train)} training images make batches of {smallest}, too few for {processes} "
+                "processes; expected 4 images for each in every batch.",
                 hint="Raise batch_size, or lower processes.",
             )
 

@@ -7,6 +7,7 @@ takes part by a class with the same methods.
 
 import copy
 import io
+import json
 import math
 import os
 import sys
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparsight.errors import SparsightError
+from sparsight.models.precision import best_device
 from sparsight.models.world import Alone, World
 
 Compression = Literal["none", "fp16"]
@@ -35,6 +37,10 @@ class Recoverable(Protocol):
 
     def load(self, snapshot: dict[str, Any]) -> None:
         """Take a state over, leaving the snapshot as it is."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Processes(World, Protocol):
@@ -70,7 +76,20 @@ class Processes(World, Protocol):
     def step(self, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> None:
         """Step with the gradients of all processes."""
 
-    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
+    @property
+    def recovers(self) -> bool:
+        """Whether a lost process is replaced, and the others go back to the last commit."""
+
+    def device(self) -> torch.device:
+        """The device of this process: a GPU of its own where there is one, else the processor.
+
+        Raises:
+            SparsightError: GPUs are too few, or this build of Horovod can't use them.
+        """
+
+    def run(
+        self, state: Recoverable, body: Callable[[], ResultT], *, prepare: Callable[[], None] = _nothing
+    ) -> ResultT:
         """Bring all processes to the leader's state, then train; where a process is lost, go back and go on.
 
         Before `body`, and in it after such a loss, a process that was started in place of a lost one joins: nothing
@@ -78,11 +97,12 @@ class Processes(World, Protocol):
 
         Args:
             state: of the training, as last committed where a process is lost.
-            body: trains from this state to the end.
+            body: trains from this state to the end, and returns when all have come there.
+            prepare: is called in the leader before anything is committed, again where that leader is lost.
         """
 
     def commit(self, state: Recoverable) -> None:
-        """Keep a state to go back to. All processes commit at the same point, in the same state."""
+        """Keep a state to go back to, where processes are replaced. All commit at the same point, in the same state."""
 
 
 class OneProcess(Alone):
@@ -103,8 +123,17 @@ class OneProcess(Alone):
         scaler.step(optimiser)
         scaler.update()
 
-    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
-        """Train."""
+    recovers = False
+
+    def device(self) -> torch.device:
+        """The first GPU where there is one, else the processor."""
+        return best_device()
+
+    def run(
+        self, state: Recoverable, body: Callable[[], ResultT], *, prepare: Callable[[], None] = _nothing
+    ) -> ResultT:
+        """Prepare, and train."""
+        prepare()
         return body()
 
     def commit(self, state: Recoverable) -> None:
@@ -129,10 +158,10 @@ class HorovodProcesses:
         self._hvd = _horovod()
         self.planned = planned
         self._hvd.init()
-        self._elastic = os.environ.get("HOROVOD_ELASTIC") == "1"
+        self.recovers = os.environ.get("HOROVOD_ELASTIC") == "1"
         self._committed: dict[str, Any] = {}
         self._losses = 0
-        if self.size != planned and not (self._elastic and self.size <= planned):
+        if self.size != planned and not (self.recovers and self.size <= planned):
             raise SparsightError(
                 f"processes x instances is {planned}, but {self.size} processes were started together.",
                 hint="Start the step with execute.py run or submit, or set the component's distribution and "
@@ -165,22 +194,36 @@ class HorovodProcesses:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Add up the tensors of all processes; gradients pass."""
-        return cast(Tensor, self._hvd.allreduce(tensor.contiguous(), op=self._hvd.Sum, name="sum"))
+        return cast(Tensor, _Sum.apply(tensor))
+
+    def device(self) -> torch.device:
+        """A GPU of this process's own where there is one, else the processor.
+
+        Raises:
+            SparsightError: there are more processes on this machine than GPUs, or Horovod was built without NCCL.
+        """
+        device = best_device(self.local_rank)
+        if device.type == "cpu":
+            return device
+        hide = "hide the GPUs from the step: CUDA_VISIBLE_DEVICES= "
+        here = self.planned if self.recovers else int(self._hvd.local_size())
+        if here > torch.cuda.device_count():
+            raise SparsightError(
+                f"{here} processes on this machine share {torch.cuda.device_count()} GPUs; each needs one of its own.",
+                hint=f"Lower processes, or {hide}",
+            )
+        if not self._hvd.nccl_built():
+            raise SparsightError(
+                "There are GPUs, and this Horovod was built without NCCL: it can't exchange what is on them.",
+                hint=f"Run `python environments/build_horovod.py --gloo --nccl --install`, or {hide}",
+            )
+        torch.cuda.set_device(device)
+        return device
 
     def distribute(
         self, network: nn.Module, optimiser: Optimizer, *, compression: Compression = "none", passes: int = 1
     ) -> tuple[nn.Module, Optimizer]:
-        """Wrap the optimiser: gradients travel while the backward pass goes on.
-
-        Raises:
-            SparsightError: the network is on a GPU, and this Horovod was built for processors only.
-        """
-        if any(parameter.is_cuda for parameter in network.parameters()) and not self._hvd.nccl_built():
-            raise SparsightError(
-                "The network is on a GPU, and this Horovod was built without NCCL: it can't exchange what is there.",
-                hint="Build one with it, `python environments/build_horovod.py --gloo --nccl --install`, or hide the "
-                "GPUs: CUDA_VISIBLE_DEVICES= .",
-            )
+        """Wrap the optimiser: gradients travel while the backward pass goes on."""
         learned = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
         wrapped = self._hvd.DistributedOptimizer(
             optimiser,
@@ -198,7 +241,9 @@ class HorovodProcesses:
             scaler.step(optimiser)
         scaler.update()
 
-    def run(self, state: Recoverable, body: Callable[[], ResultT]) -> ResultT:
+    def run(
+        self, state: Recoverable, body: Callable[[], ResultT], *, prepare: Callable[[], None] = _nothing
+    ) -> ResultT:
         """Bring all processes to the leader's state, then train; where one is lost, go on from the last commit.
 
         Raises:
@@ -209,27 +254,42 @@ class HorovodProcesses:
         self._committed, self._losses = {}, 0
         while True:
             try:
+                if self.is_leader and not self._committed:
+                    prepare()
                 state.load(self._of_leader(self._committed or state.snapshot()))
                 self._committed = copy.deepcopy(state.snapshot())
-                return body()
+                result = body()
+                self.gather(torch.zeros(1))  # nobody leaves before all are done
+                return result
             except HorovodInternalError as error:
                 reason = str(error).partition("\n")[0]
                 self._losses += 1
-                if not self._elastic or self._losses > _LOSSES:
+                if not self.recovers or self._losses > _LOSSES:
                     raise SparsightError(
                         f"The processes of this step lost each other: {reason}",
                         hint="The log of one of them says why; run the step again to go on.",
                     ) from error
                 told = f"rank {self.rank}: going back to the last commit, since processes lost each other: {reason}"
                 print(told, file=sys.stderr, flush=True)
-                state.load(self._committed or state.snapshot())
-                self._hvd.shutdown()
-                self._hvd.init()
+                if self._committed:
+                    state.load(self._committed)
+                self._meet_again()
 
     def commit(self, state: Recoverable) -> None:
-        """Keep a copy of a state."""
+        """Keep a copy of a state, where it can be of use."""
         self._losses = 0
-        self._committed = copy.deepcopy(state.snapshot())
+        if self.recovers:
+            self._committed = copy.deepcopy(state.snapshot())
+
+    def _meet_again(self) -> None:
+        self._hvd.shutdown()
+        try:
+            self._hvd.init()
+        except ValueError as error:  # what Horovod raises for good once a meeting has failed
+            raise SparsightError(
+                "Another process was lost while those that were left met again.",
+                hint="Run the step again: it goes on after the last whole epoch.",
+            ) from error
 
     def _of_leader(self, content: dict[str, Any]) -> dict[str, Any]:
         """Send tensors and plain values from the leader to all; nothing that arrives can run code."""
@@ -243,6 +303,22 @@ class HorovodProcesses:
             packed = torch.empty(int(length), dtype=torch.uint8)
         received = self._hvd.broadcast(packed, root_rank=0, name="state")
         return cast(dict[str, Any], torch.load(io.BytesIO(received.numpy().tobytes()), "cpu", weights_only=True))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; backward, the sum of what flows back in each."""
+
+    @staticmethod
+    def forward(_: Any, tensor: Tensor) -> Tensor:
+        """Add up."""
+        hvd = _horovod()
+        return cast(Tensor, hvd.allreduce(tensor.contiguous(), op=hvd.Sum, name="sum"))
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        """Add up gradients."""
+        hvd = _horovod()
+        return cast(Tensor, hvd.allreduce(gradient.contiguous(), op=hvd.Sum, name="sum.gradient"))
 
 
 class _Dense:
@@ -330,24 +406,38 @@ def first_bad(losses: Tensor) -> tuple[int, int] | None:
     return step, int(bad[:, step].nonzero()[0])
 
 
-def check_same_weights(world: Processes, network: nn.Module, when: str) -> None:
-    """Check that every process has the weights of the first one, up to rounding.
+def exchange(world: Processes, message: Any) -> list[Any]:
+    """Tell all processes something, as JSON, and return what all have told, in the order of ranks."""
+    line = f"{json.dumps(message)}\n".encode()
+    lines = world.gather(torch.frombuffer(bytearray(line), dtype=torch.uint8))
+    return [json.loads(each) for each in lines.numpy().tobytes().splitlines()]
 
-    Raises:
-        SparsightError: one has others; the message names it.
+
+def agreed(world: Processes, answer: bool) -> bool:
+    """Let all processes go by the leader's answer to a question about its folders, which others may not see.
+
+    Processes that can be replaced share a machine, so each answers for itself: a replacement asks at another time.
     """
-    if world.size == 1:
-        return
-    norm = torch.nn.utils.get_total_norm([each for each in network.parameters() if each.requires_grad])
-    norms = world.gather(norm.double().reshape(1).cpu())
-    apart = ((norms - norms[0]).abs() > 1e-4 * norms[0].abs()).nonzero().flatten().tolist()
-    if apart:
-        raise SparsightError(
-            f"Processes diverged {when}: the weights of rank {apart[0]} have norm {norms[apart[0]]:.6g}, "
-            f"those of rank 0 {norms[0]:.6g}.",
-            hint="A device or a build of torch that computes wrongly is the likely cause. Run the step again; it "
-            "goes on after the last whole epoch.",
-        )
+    return answer if world.recovers else bool(exchange(world, answer)[0])
+
+
+def odd_weights(world: Processes, network: nn.Module) -> str:
+    """Compare learned weights over all processes, layer by layer, up to rounding; all take part.
+
+    Returns:
+        What is wrong, the same in all processes: weights that aren't finite, or others than the first process has;
+        empty where nothing is.
+    """
+    named = [(name, each.detach()) for name, each in network.named_parameters() if each.requires_grad]
+    norms = world.gather(torch.stack([each.double().norm() for _, each in named]).unsqueeze(0))
+    for rank, row in enumerate(norms):
+        where = f" of rank {rank}" if len(norms) > 1 else ""
+        if not row.isfinite().all():
+            return f"weights{where} aren't finite"
+        apart = ((row - norms[0]).abs() > 1e-4 * norms[0].abs() + 1e-12).nonzero().flatten().tolist()
+        if apart:
+            return f"{named[apart[0]][0]}{where} has norm {row[apart[0]]:.6g}, that of rank 0 {norms[0][apart[0]]:.6g}"
+    return ""
 
 
 def _horovod() -> Any:

@@ -1,7 +1,6 @@
 """Pre-training with MoCo v2 over packed images: the loop, its checkpoint, and what it tells of itself."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,9 +26,10 @@ from sparsight.training.distributed import (
     Processes,
     Scaling,
     average_statistics,
-    check_same_weights,
+    exchange,
     first_bad,
     losses_of_all,
+    odd_weights,
     part_of,
     scaled_learning_rate,
 )
@@ -182,37 +182,47 @@ class MoCoTrainer:
         return len(self.positions) // (self.batch_size * self.options.backward_passes_per_step)
 
     def fit(
-        self, folder: Path, *, probe: Probe | None = None, report: Callable[[EpochRecord], None], run_id: str = ""
+        self,
+        folder: Path,
+        *,
+        report: Callable[[EpochRecord], None],
+        probe: Probe | None = None,
+        begin: Callable[[], str] = lambda: "",
+        finish: Callable[[], None] = lambda: None,
     ) -> None:
         """Train up to the last epoch, from the folder's checkpoint where it has one.
 
         Args:
             folder: where the leader keeps the checkpoint.
-            probe: looks at the query backbone now and then, and gives numbers by name.
-            report: is called after each epoch, first for those of the checkpoint, and only in the leader.
-            run_id: the leader's run; `self.run_id` tells it to a process that takes over.
+            report: is called in the leader after each epoch, first for those of the checkpoint.
+            probe: looks at the query backbone now and then, in the leader, and gives numbers by name.
+            begin: is called in the leader before anything else, and names its run; `self.run_id` tells it to all.
+            finish: is called in the leader after the last epoch, while the others wait.
 
         Raises:
             SparsightError: training diverged, or the checkpoint is damaged.
         """
-        if self.world.is_leader:
+
+        def prepare() -> None:
+            run_id = begin()
             self.restore(folder / CHECKPOINT)
             self.run_id = run_id
-        self.world.run(self, lambda: self._fit(folder, probe, report))
-
-    def _fit(self, folder: Path, probe: Probe | None, report: Callable[[EpochRecord], None]) -> None:
-        records = self.history.copy()
-        while True:
-            for record in records if self.world.is_leader else ():
+            for record in self.history:
                 report(record)
-            if len(self.history) == self.options.epochs:
-                return
-            record = self._epoch(len(self.history), probe)
-            self.history.append(record)
-            self._steps, self._loss_sum, records = 0, 0.0, [record]
+
+        def train() -> None:
+            while len(self.history) < self.options.epochs:
+                record = self._epoch(len(self.history), probe)
+                self.history.append(record)
+                self._steps, self._loss_sum = 0, 0.0
+                if self.world.is_leader:
+                    self.save(folder / CHECKPOINT)
+                    report(record)
+                self.world.commit(self)
             if self.world.is_leader:
-                self.save(folder / CHECKPOINT)
-            self.world.commit(self)
+                finish()
+
+        self.world.run(self, train, prepare=prepare)
 
     def snapshot(self) -> dict[str, Any]:
         """All that training needs to go on."""
@@ -271,7 +281,7 @@ class MoCoTrainer:
             loss, keys = self.step([next(parts) for _ in range(passes)])
             self._recent.append(loss)
             self._steps = number + 1
-            commits = self._steps % self.options.commit_every == 0
+            commits = self.world.recovers and self._steps % self.options.commit_every == 0 and self._steps < steps
             if commits or number % _STEPS_BETWEEN_CHECKS == 0 or self._steps == steps:
                 self._take_losses(epoch)
             if commits:
@@ -279,15 +289,16 @@ class MoCoTrainer:
                 self.world.commit(self)
             progress.advance(images, f"loss {self._loss_sum / max(1, self._steps - len(self._recent)):.3f}")
         average_statistics(self.world, self.network)
-        self._check_weights(epoch)
+        if odd := odd_weights(self.world, self.network):
+            raise self._diverged(f"in epoch {epoch + 1}, {odd}")
         due = (epoch + 1) % self.options.probe_every == 0 or epoch + 1 == self.options.epochs
-        found = probe(self.network.backbone) if probe and due and self.world.is_leader else {}
+        probed = probe(self.network.backbone) if probe and due and self.world.is_leader else {}
         record = EpochRecord(
             epoch=epoch + 1,
             loss=self._loss_sum / steps,
             learning_rate=rate,
-            spread=float(spread(keys.float())) if len(keys) else math.nan,
-            probe=found,
+            spread=float(spread(keys.float())),
+            probe=exchange(self.world, probed)[0],
         )
         progress.finish(", ".join(f"{name} {value:.3g}" for name, value in record.metrics().items()))
         return record
@@ -389,11 +400,6 @@ class MoCoTrainer:
             raise self._diverged(f"the loss became {losses[rank, step]:g}{where} in epoch {epoch + 1}, step {number}")
         self._loss_sum += float(losses.mean(dim=0).sum())
         self._recent.clear()
-
-    def _check_weights(self, epoch: int) -> None:
-        if not math.isfinite(float(torch.nn.utils.get_total_norm(self.network.parameters()))):
-            raise self._diverged(f"weights aren't finite after epoch {epoch + 1}")
-        check_same_weights(self.world, self.network, f"in epoch {epoch + 1}")
 
     def _diverged(self, what: str) -> SparsightError:
         options = self.options

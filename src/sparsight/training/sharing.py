@@ -1,15 +1,11 @@
 """Work on data that several processes share, connected as those that train are."""
 
-import json
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sparsight.data.share import Message, Share
-
-if TYPE_CHECKING:
-    from sparsight.training.distributed import Processes
+from sparsight.data.share import Share
 
 
 def share_work(instances: int, work: Callable[[Share], None]) -> None:
@@ -27,20 +23,11 @@ def share_work(instances: int, work: Callable[[Share], None]) -> None:
     if instances == 1 and os.environ.get("OMPI_COMM_WORLD_SIZE", "1") == "1":
         work(Share())
         return
-    from sparsight.training.distributed import start_processes
+    from sparsight.training.distributed import exchange, start_processes
 
     world = start_processes(1, instances)
     # The numbers are asked for anew each time: they change when a process is lost.
-    world.run(_Stateless(), lambda: work(Share(rank=world.rank, size=world.size, exchange=partial(_exchange, world))))
-
-
-def _exchange(world: "Processes", message: Message) -> list[Message]:
-    """Send JSON, a line from each process: what arrives can't run code."""
-    import torch
-
-    line = f"{json.dumps(message)}\n".encode()
-    lines = world.gather(torch.frombuffer(bytearray(line), dtype=torch.uint8))
-    return [json.loads(each) for each in lines.numpy().tobytes().splitlines()]
+    world.run(_Stateless(), lambda: work(Share(rank=world.rank, size=world.size, exchange=partial(exchange, world))))
 
 
 class _Stateless:

@@ -48,20 +48,33 @@ class Tracker:
     """An active MLflow run: metrics over steps, folders of artefacts.
 
     Args:
-        run_id: the run; empty in a process that doesn't lead.
-        stack: closes a run that is taken over.
+        parameters: to log when a run is started.
+        stack: ends the run.
+        run: name and tags of a run that is started.
+
+    Attributes:
+        run_id: the run; empty in a process that has none.
     """
 
-    def __init__(self, run_id: str, stack: ExitStack | None = None) -> None:
-        self.run_id, self._stack = run_id, stack
+    def __init__(self, parameters: Mapping[str, Any], stack: ExitStack, **run: Any) -> None:
+        self.run_id = ""
+        self._parameters, self._stack, self._run = parameters, stack, run
+
+    def start(self) -> str:
+        """Start a run unless there is one, and return its id."""
+        import mlflow
+
+        if not self.run_id:
+            self.run_id = self._stack.enter_context(mlflow.start_run(**self._run)).info.run_id
+            mlflow.log_params(dict(self._parameters))
+        return self.run_id
 
     def take_over(self, run_id: str) -> None:
         """Go on with the run of a leader that was lost; does nothing in a process that has a run."""
         import mlflow
 
-        if not self.run_id and self._stack is not None:
-            self.run_id = run_id
-            self._stack.enter_context(mlflow.start_run(run_id=run_id))
+        if not self.run_id:
+            self.run_id = self._stack.enter_context(mlflow.start_run(run_id=run_id)).info.run_id
 
     def metrics(self, values: Mapping[str, float], *, step: int | None = None) -> None:
         """Log numbers, all at the same step."""
@@ -89,8 +102,8 @@ class Tracker:
 def tracked_run(step: str, parameters: Mapping[str, Any], *, leads: bool = True) -> Iterator[Tracker]:
     """Open an MLflow run named after the step and log its parameters.
 
-    Of several processes the one that leads does so. The others get a tracker without a run, which logs nothing unless
-    it takes the leader's run over, should that one be lost.
+    Of several processes the one that leads does so. The others get a tracker without a run: it starts one, or takes the
+    leader's over, should that one be lost.
 
     Where to log comes from the environment alone (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, on Azure ML also
     MLFLOW_RUN_ID), so that a job logs into the run that Azure ML opened for it.
@@ -107,13 +120,11 @@ def tracked_run(step: str, parameters: Mapping[str, Any], *, leads: bool = True)
     if version := os.environ.get("SPARSIGHT_CODE_VERSION"):
         tags["sparsight.code_version"] = version
     try:
-        if leads:
-            with mlflow.start_run(run_name=step, tags=tags) as active:
-                mlflow.log_params(dict(parameters))
-                yield Tracker(active.info.run_id)
-            return
-        with ExitStack() as taken_over:
-            yield Tracker("", taken_over)
+        with ExitStack() as stack:
+            tracker = Tracker(parameters, stack, run_name=step, tags=tags)
+            if leads:
+                tracker.start()
+            yield tracker
     except MlflowException as error:
         raise SparsightError(
             f"MLflow at {mlflow.get_tracking_uri()} says: {error}",
