@@ -52,7 +52,7 @@ def correlated(world: World, start: int, stop: int) -> list[float]:
     unit = [(each - mean) / (square - mean**2).sqrt() for each, (mean, square) in zip(mine, statistics, strict=True)]
     correlation = world.sum(unit[0].T @ unit[1]) / 12
     (correlation - torch.eye(3)).square().sum().backward(retain_graph=True)
-    world.sum(mine[0]).sum().backward()  # a gradient that isn't laid out as the tensor is
+    world.sum(mine[0].sum(dim=0)).sum().backward()  # a gradient that isn't laid out as the tensor is
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist()
 
 

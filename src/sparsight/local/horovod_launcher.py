@@ -158,8 +158,8 @@ class Launcher:
                 "HOROVOD_CYCLE_TIME": str(CYCLE_MILLISECONDS),
                 **os.environ,
                 **connection(slot_info, self._port),
-                # With Horovod's cache of agreements each process decides by itself which tensors travel together. Those
-                # that meet again decide otherwise than a new one, and the connection breaks; without it the first decides.
+                # With Horovod's cache of agreements each process decides by itself which tensors travel together, and
+                # those that meet again decide otherwise than a new one: the connection breaks. Without it one decides.
                 "HOROVOD_CACHE_CAPACITY": "0",
                 "SPARSIGHT_LOCAL_RANK": str(local),
             }
