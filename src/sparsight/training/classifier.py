@@ -185,7 +185,8 @@ class ClassifierTrainer:
         return result
 
     def _on_images(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
-        torch.manual_seed(self.options.seed + self.world.rank)  # dropout differs between the parts of a batch
+        if self.world.rank:  # dropout differs between the parts of a batch
+            torch.manual_seed(self.options.seed + self.world.rank)
         height, width = self.splits.images.size
         steps = self._steps(classifier, self.world)
 
