@@ -46,7 +46,7 @@ BOUND = "processes: '${{parent.inputs.processes}}'"
 # With words of `inputs` in it, as each input must be passed on.
 TELL = (
     "echo $OMP_NUM_THREADS > ${{outputs.out}}/local-${SPARSIGHT_LOCAL_RANK:-none} "
-    "&& echo $HOROVOD_SIZE $(ps -o args= -p $PPID) >> ${{outputs.out}}/local-${SPARSIGHT_LOCAL_RANK:-none}"
+    "&& echo $HOROVOD_SIZE $(ps -ww -o args= -p $PPID) >> ${{outputs.out}}/local-${SPARSIGHT_LOCAL_RANK:-none}"
 )
 needs_horovod = pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="needs Horovod: make horovod")
 
