@@ -70,6 +70,7 @@ lock: $(UV) package.json ## Resolve the exact package sets anew from pyproject.t
 	$(LOCK) --upgrade --python-platform linux --no-annotate --constraint requirements.all --extra azure --extra horovod --generate-hashes -o environments/requirements.txt
 	rm requirements.all
 	$(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' --upgrade --universal --no-annotate --generate-hashes --group tools -o requirements-tools.lock
+	$(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' --upgrade --universal --no-annotate --generate-hashes --group label-studio -o requirements-label-studio.lock
 	npm install --package-lock-only
 
 $(UV):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sparsight.data.loading import (
@@ -109,7 +110,7 @@ def _package_folder(name: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

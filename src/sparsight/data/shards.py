@@ -16,7 +16,8 @@ _BLOCK_ROWS = 64
 
 def create_shard(path: Path, rows: int, size: int) -> None:
     """Make a .npy file of zeros, uint8, rows x size x size x 3, without holding it in memory."""
-    shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(rows, size, size, 3))
+    shape = (rows, size, size, 3)
+    shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
     shard.flush()
 
 
