@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, models, pipelines, running, schedules, services
+from sparsight.cli import cloud, data, history, labels, models, pipelines, running, schedules, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("fetch")(cloud.fetch)
 app.command("schedule")(schedules.schedule)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
+app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 
 

@@ -14,7 +14,19 @@ from sparsight.errors import SparsightError
 
 MANIFEST = "manifest.json"
 _MARK = ".resume"
-VERSIONS = {"dataset": 1, "images": 1, "model": 1, "comparison": 1, "verdict": 1}
+VERSIONS = {
+    "dataset": 1,
+    "images": 1,
+    "model": 1,
+    "comparison": 1,
+    "verdict": 1,
+    "embeddings": 1,
+    "predictions": 1,
+    "selection": 1,
+    "tasks": 1,
+    "synced_labels": 1,
+    "label_quality": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,10 @@
+"""`labels`: what people say about photos, between Label Studio and the metadata store."""
+
+import typer
+
+app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
+
+
+@app.callback()
+def _labels() -> None:
+    """Keep each command one of its own."""

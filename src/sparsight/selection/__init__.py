@@ -1,0 +1,1 @@
+"""Chooses the photos that are worth labelling, from their embeddings."""
