@@ -160,7 +160,7 @@ class MetadataStore:
         """Set some fields of a document, at most ten, and leave its others alone.
 
         Returns:
-            False, and nothing is written, where the document has changed since `etag` was read.
+            False, and nothing is written, where the document has changed since `etag` was read, or is gone.
         """
         operations = [{"op": "set", "path": f"/{field}", "value": value} for field, value in fields.items()]
         async with self._explained():
@@ -168,7 +168,7 @@ class MetadataStore:
                 await self._container(name).patch_item(
                     photo_id, photo_id, operations, etag=etag, match_condition=MatchConditions.IfNotModified
                 )
-            except CosmosAccessConditionFailedError:
+            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                 return False
             return True
 
