@@ -1,0 +1,59 @@
+"""Starts a Label Studio server with its administrator, on one port; its database is prepared once and kept for the next.
+
+Run by path with Label Studio's own Python, never imported: `python -I label_studio_server.py PORT KEPT`. KEPT is where a
+database without any user is kept once Label Studio has made its tables, which takes minutes where starting takes ten
+seconds. The folder of everything else, the administrator's name, password and token are in the environment.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from label_studio import server
+
+HOST = "127.0.0.1"
+
+
+def main(port: str, kept: Path) -> None:
+    """Prepare the database where the data folder has none yet, and serve."""
+    database = Path(os.environ["LABEL_STUDIO_BASE_DATA_DIR"], "label_studio.sqlite3")
+    if not database.exists():
+        with contextlib.suppress(OSError):  # nowhere to keep one: then the server makes its own
+            take(kept, database)
+    # Where its port is taken it would silently take the next one; without this, listening fails.
+    server._get_free_port = lambda asked, _debug: asked
+    sys.argv = ["label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", port]
+    server.main()
+
+
+def take(kept: Path, database: Path) -> None:
+    """Copy the kept database, or make one and keep it; whoever else wants it meanwhile waits."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if kept.exists():
+            copy(kept, database)
+            return
+        server._setup_env()
+        server._apply_database_migrations()
+        copy(database, kept)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file so that its new name is whole or absent, also when this process is killed."""
+    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        shutil.copyfile(source, draft)
+        os.replace(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
