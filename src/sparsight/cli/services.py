@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Local services on 127.0.0.1: Blob Storage, Cosmos DB, MLflow, Label Studio.", no_args_is_help=True)
+app = typer.Typer(
+    help="Local services on 127.0.0.1: Blob Storage, Cosmos DB, MLflow, Label Studio.", no_args_is_help=True
+)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The local Label Studio server: its own environment, its administrator, its settings, and how to see that it is well."""
+"""The local Label Studio server: its environment, its administrator, its settings, and how to see that it is well."""
 
 import hashlib
 import http.client
@@ -16,11 +16,11 @@ USER = "admin@localhost"
 _REPOSITORY = Path(__file__).resolve().parents[3]
 # Label Studio's own list without this machine itself, which it may tell of new annotations (webhooks).
 _BANNED_NETWORKS = (
-    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 "
-    "192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 233.252.0.0/24 240.0.0.0/4 "
-    "255.255.255.255/32 ::/128 ::ffff:0:0/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001:0000::/32 "
-    "2001:20::/28 2001:db8::/32 2002::/16 fc00::/7 fe80::/10 ff00::/8"
-).split()
+    "0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.0.2.0/24,192.88.99.0/24,"
+    "192.168.0.0/16,198.18.0.0/15,198.51.100.0/24,203.0.113.0/24,224.0.0.0/4,233.252.0.0/24,240.0.0.0/4,"
+    "255.255.255.255/32,::/128,::ffff:0:0/96,::ffff:0:0:0/96,64:ff9b::/96,64:ff9b:1::/48,100::/64,2001:0000::/32,"
+    "2001:20::/28,2001:db8::/32,2002::/16,fc00::/7,fe80::/10,ff00::/8"
+)
 
 
 def password(data: Path) -> str:
@@ -92,7 +92,7 @@ def environment(data: Path) -> Mapping[str, str]:
         "LABEL_STUDIO_SENTRY_DSN": "",
         "LABEL_STUDIO_FRONTEND_SENTRY_DSN": "",
         "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
-        "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": ",".join(_BANNED_NETWORKS),
+        "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": _BANNED_NETWORKS,
         "PYTHONWARNINGS": "ignore",
     }
 

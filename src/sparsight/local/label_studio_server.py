@@ -1,8 +1,8 @@
-"""Starts a Label Studio server with its administrator, on one port; its database is prepared once and kept for the next.
+"""Starts a Label Studio server on one port; its database is prepared once and kept for other data folders.
 
-Run by path with Label Studio's own Python, never imported: `python -I label_studio_server.py PORT KEPT`. KEPT is where a
-database without any user is kept once Label Studio has made its tables, which takes minutes where starting takes ten
-seconds. The folder of everything else, the administrator's name, password and token are in the environment.
+Run by path with Label Studio's own Python, never imported: `python -I label_studio_server.py PORT KEPT`. KEPT is where
+a database without users is kept once Label Studio has made its tables: that takes minutes, where starting takes
+seconds. The data folder, the administrator's name, password and token are in the environment.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from label_studio import server
@@ -45,14 +44,9 @@ def take(kept: Path, database: Path) -> None:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file so that its new name is whole or absent, also when this process is killed."""
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    draft = target.with_name(f".{target.name}.draft")
+    shutil.copyfile(source, draft)
+    draft.replace(target)
 
 
 if __name__ == "__main__":

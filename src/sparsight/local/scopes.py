@@ -186,7 +186,7 @@ class Scope:
                     self._blame(name, f"{kind}.{key}", text)
 
     def _services(self, name: str, component: Any) -> tuple[str, ...]:
-        """Name the local services a component needs: its tag `services`, or the usual ones for a step of this package."""
+        """Name the local services a component needs: its tag `services`, or the usual ones for our own steps."""
         named = (component.tags or {}).get("services")
         if named is None:
             return _USUAL_SERVICES if "sparsight.steps." in component.command else ()

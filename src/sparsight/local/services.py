@@ -115,7 +115,9 @@ def down(home: Path | None = None, *, only: Iterable[str] | None = None) -> list
     folder = _prepared(home)
     with _state_lock(folder):
         services = read_services(folder)
-        running = [service for name in _names(only, SERVERS) if (service := services.by_name.get(name)) and service.runs]
+        running = [
+            service for name in _names(only, SERVERS) if (service := services.by_name.get(name)) and service.runs
+        ]
         stopped = {service.name: stop(service) for service in running}
         write_services(Services(folder, {**services.by_name, **stopped}))
     return [service.name for service in running]
@@ -191,7 +193,9 @@ def _status(home: Path, name: str, service: Service | None) -> ServiceStatus:
 @contextmanager
 def _state_lock(home: Path) -> Iterator[None]:
     patience = max(server.patience for server in SERVERS.values())
-    with file_lock(home / "state.lock", patience=patience, what="another `services` command or run that is starting the services"):
+    with file_lock(
+        home / "state.lock", patience=patience, what="another `services` command or run that is starting the services"
+    ):
         yield
 
 
