@@ -1,7 +1,5 @@
 """Addresses by which a browser shows photos without signing in, for a while: signed by key or by identity."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -61,13 +59,12 @@ class UrlSigner:
         return f"{endpoint}/{quote(path)}?{signature}"
 
 
-@asynccontextmanager
-async def open_signer(hours: float, settings: BlobSettings | None = None) -> AsyncIterator[UrlSigner]:
+async def make_signer(hours: float, settings: BlobSettings | None = None) -> UrlSigner:
     """Prepare to sign addresses that are valid for so many hours from now.
 
-    On Azure they are signed with a user delegation key, which takes the role 'Storage Blob Delegator' on the account,
-    and the account must let the browser's page in (CORS). An emulator is told to let any page in: its photos take a
-    signature all the same.
+    On Azure they are signed with a user delegation key, which takes the role 'Storage Blob Delegator' on the account;
+    and the account must let the pages in that show the photos (CORS). An emulator is told to let any page in: its
+    photos ask for a signature all the same.
 
     Raises:
         SparsightError: too many hours, or the account gives this identity no key.
@@ -75,15 +72,12 @@ async def open_signer(hours: float, settings: BlobSettings | None = None) -> Asy
     if not 0 < hours <= MAX_HOURS:
         raise SparsightError(f"Addresses of photos can be valid for up to {MAX_HOURS} hours, not {hours:g}.")
     chosen = settings or BlobSettings.from_environment()
-    now = datetime.now(UTC)
-    expiry = now + timedelta(hours=hours)
+    expiry = datetime.now(UTC) + timedelta(hours=hours)
     async with blob_service(chosen) as service:
         if chosen.key:
             await _let_browsers_in(service)
-            yield UrlSigner(settings=chosen, expiry=expiry)
-        else:
-            key = await _delegation_key(service, chosen, now - _CLOCKS_APART, expiry)
-            yield UrlSigner(settings=chosen, expiry=expiry, key=key)
+            return UrlSigner(settings=chosen, expiry=expiry)
+        return UrlSigner(settings=chosen, expiry=expiry, key=await _delegation_key(service, chosen, expiry))
 
 
 async def _let_browsers_in(service: Any) -> None:
@@ -93,9 +87,11 @@ async def _let_browsers_in(service: Any) -> None:
     await service.set_service_properties(cors=[any_page])
 
 
-async def _delegation_key(service: Any, settings: BlobSettings, start: datetime, expiry: datetime) -> Any:
+async def _delegation_key(service: Any, settings: BlobSettings, expiry: datetime) -> Any:
     from azure.core.exceptions import AzureError
 
+    # A little earlier than now, since clocks differ, but the service signs for no longer than its limit.
+    start = max(datetime.now(UTC) - _CLOCKS_APART, expiry - timedelta(hours=MAX_HOURS))
     try:
         return await service.get_user_delegation_key(start, expiry)
     except AzureError as error:
