@@ -73,8 +73,9 @@ def _merged(
                 entries[annotator] = entry  # submitted again as it was: nothing to write
         elif entry_now is None or _from_elsewhere(entry):
             others.append(entry)
-        elif _from_label_studio(entry) and str(entry.get("updated_at")) > entry_now["updated_at"]:
+        elif _from_label_studio(entry) and _order(entry) > _order(entry_now):
             others.append(entry)
+            silent.add(annotator)
             del entries[annotator]
     return [*others, *(entries[annotator] for annotator in sorted(entries))]
 
@@ -82,6 +83,11 @@ def _merged(
 def _from_elsewhere(entry: Mapping[str, Any]) -> bool:
     """Whether an annotation says that it is neither Label Studio's nor of unknown source."""
     return "source" in entry and entry["source"] != SOURCE
+
+
+def _order(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What is said later is greater; at the same time the project's title decides, so that syncs don't take turns."""
+    return str(entry.get("updated_at")), str(entry.get("project"))
 
 
 def _same_but_for_time(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

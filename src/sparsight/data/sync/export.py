@@ -1,10 +1,9 @@
 """Label Studio's JSON export, read task by task: of the open-source edition and of the paid one."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -12,8 +11,7 @@ from sparsight.data.labels import Path, deepest
 from sparsight.errors import SparsightError
 
 TAXONOMY = "taxonomy"
-_CHUNK = 1 << 20
-_MOST_CHARACTERS = 1 << 26
+_START = 1 << 12
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -104,8 +102,7 @@ def parse_tasks(tasks: Iterable[Mapping[str, Any]], where: str) -> Iterator[Task
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise SparsightError(
-                f"{where}: task {content.get('id', f'number {number}')} isn't as Label Studio exports it: "
-                f"{place or 'it'}: {first['msg']}.",
+                f"{where}: task number {number:,} isn't as Label Studio exports it: {place or 'it'}: {first['msg']}.",
                 hint="Export the project as JSON; JSON-MIN and CSV hold too little.",
             ) from error
 
@@ -114,67 +111,22 @@ def read_tasks(file: FilePath) -> Iterator[dict[str, Any]]:
     """Read a JSON export task by task, however large it is; whoever reads to the end has read a whole export.
 
     Raises:
-        SparsightError: it can't be read, isn't a list of tasks, or ends too early.
+        SparsightError: it can't be read, isn't a list of tasks, or is broken off.
     """
+    import ijson
+
+    count = 0
     try:
-        with file.open(encoding="utf-8") as stream:
-            yield from _Elements(stream, file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SparsightError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}.") from error
-
-
-class _Elements:
-    """The objects of a JSON list, parsed one after the other out of a text that is read in pieces."""
-
-    def __init__(self, stream: TextIO, file: FilePath) -> None:
-        self.stream, self.file = stream, file
-        self.text, self.position, self.count = "", 0, 0
-        self.decoder = json.JSONDecoder()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self._next() != "[":
-            raise SparsightError(f"{self.file} isn't a list of tasks.", hint="Export the project as JSON.")
-        self.position += 1
-        while (character := self._next()) != "]":
-            if self.count and character == ",":
-                self.position += 1
-            elif self.count:
-                raise self._broken()
-            yield self._object()
-        self.position += 1
-        if self._next():
-            raise SparsightError(f"{self.file} goes on after its list of tasks; expected its end.")
-
-    def _next(self) -> str:
-        """Give the next character that isn't a blank, without passing it; nothing at the end of the file."""
-        while True:
-            while self.position < len(self.text):
-                if not self.text[self.position].isspace():
-                    return self.text[self.position]
-                self.position += 1
-            if not self._more():
-                return ""
-
-    def _more(self) -> bool:
-        piece = self.stream.read(max(_CHUNK, len(self.text) - self.position))
-        self.text, self.position = self.text[self.position :] + piece, 0
-        return bool(piece)
-
-    def _object(self) -> dict[str, Any]:
-        if self._next() != "{":
-            raise self._broken()
-        while True:
-            try:
-                content, self.position = self.decoder.raw_decode(self.text, self.position)
-            except ValueError:
-                if len(self.text) - self.position > _MOST_CHARACTERS or not self._more():
-                    raise self._broken() from None
-            else:
-                self.count += 1
-                return dict(content)
-
-    def _broken(self) -> SparsightError:
-        after = f"after task {self.count:,}" if self.count else "in its first task"
-        return SparsightError(
-            f"{self.file} is broken off, or isn't JSON, {after}.", hint="Export again: nothing was changed."
-        )
+        with file.open("rb") as stream:
+            if stream.read(_START).lstrip()[:1] != b"[":
+                raise SparsightError(f"{file} isn't a list of tasks.", hint="Export the project as JSON.")
+            stream.seek(0)
+            for task in ijson.items(stream, "item", use_float=True):
+                yield task
+                count += 1
+    except OSError as error:
+        raise SparsightError(f"{file} can't be read: {error.strerror or error}.") from error
+    except ijson.JSONError as error:
+        raise SparsightError(
+            f"{file} is broken off, or isn't JSON, after task {count:,}.", hint="Export it again; nothing was changed."
+        ) from error
