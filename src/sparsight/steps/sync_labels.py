@@ -16,10 +16,8 @@ class Arguments(SyncRequest):
 
 def main(arguments: Arguments) -> None:
     """Sync, and tell what was done."""
-    parameters = arguments.parameters()
-    del parameters["synced_labels"]
     report = arguments.run()
-    report.write(arguments.synced_labels, parameters)
+    report.write(arguments.synced_labels, arguments.parameters())
     print(report, flush=True)
 
 

@@ -75,6 +75,7 @@ async def sync_labels(
         await store.require_containers(reading.containers)
         for container in reading.containers:
             await sync.compare(container)
+        report.missing = notebook.missing()
         sync.check_cleared()
         if not writing.dry_run:
             await sync.write()
