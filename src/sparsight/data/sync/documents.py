@@ -48,7 +48,7 @@ def changed_fields(
         "has_imagerecognition_labels": bool(new),
         "has_review": _is_reviewed(document, present, new),
     }
-    return {name: value for name, value in fields.items() if _text(value) != _text(document.get(name))}
+    return {name: value for name, value in fields.items() if _differs(value, document.get(name))}
 
 
 def annotations_of(document: Mapping[str, Any]) -> list[Any]:
@@ -110,6 +110,11 @@ def _is_reviewed(document: Mapping[str, Any], present: Sequence[Any], new: Seque
 def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     """Whether two lists hold the same annotations, in whatever order."""
     return one == other or sorted(map(_text, one)) == sorted(map(_text, other))
+
+
+def _differs(one: object, other: object) -> bool:
+    """Whether two values differ as JSON, in which true isn't 1."""
+    return one != other or isinstance(one, bool) != isinstance(other, bool)
 
 
 def _text(value: object) -> str:

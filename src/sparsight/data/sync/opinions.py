@@ -72,4 +72,4 @@ def standing(opinions: Iterable[Opinion], agreeing: int) -> Iterator[Opinion]:
     shared = Counter(opinion.paths for opinion in named)
     for opinion in named:
         confirmed = bool(agreeing) and shared[opinion.paths] >= agreeing
-        yield replace(opinion, reviewed=opinion.reviewed or confirmed)
+        yield replace(opinion, reviewed=True) if confirmed else opinion
