@@ -31,7 +31,7 @@ def read_secret(address: str, *, identity: "TokenCredential | None" = None, tran
     from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
     from azure.core.rest import HttpRequest
 
-    domain = _domain(address)
+    domain = check_secret_address(address)
     policies = [RetryPolicy(), BearerTokenCredentialPolicy(identity or signed_in(), f"https://{domain}/.default")]
     client: PipelineClient[Any, Any] = PipelineClient(address, policies=policies, transport=transport)
     request = HttpRequest("GET", address, params={"api-version": API_VERSION})
@@ -45,14 +45,21 @@ def read_secret(address: str, *, identity: "TokenCredential | None" = None, tran
     return str(response.json()["value"])
 
 
-def _domain(address: str) -> str:
-    """Check that an address is a secret's in a vault, so that no other host is sent a token; returns its domain."""
+def check_secret_address(address: str) -> str:
+    """Check that an address is a secret's in a vault, so that no other host is sent a token.
+
+    Returns:
+        The domain of the vault's cloud, such as `vault.azure.net`.
+
+    Raises:
+        SparsightError: it isn't; the message doesn't show it, as it may be a token itself.
+    """
     parts = urlsplit(address)
     host = parts.netloc.lower()
     domain = next((each for each in _DOMAINS if host.endswith(f".{each}")), "")
     if parts.scheme != "https" or not domain or "@" in host or not parts.path.startswith("/secrets/") or parts.query:
         raise SparsightError(
-            f"{address!r} is not the address of a secret.",
+            "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET is not the address of a secret in a key vault.",
             hint="Expected is one such as https://<vault>.vault.azure.net/secrets/<name>.",
         )
     return domain
