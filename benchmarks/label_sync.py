@@ -122,7 +122,8 @@ def count_requests() -> Counter[str]:
     async def request(self: Any, method: str, url: Any, **options: Any) -> Any:
         headers = {name.lower() for name in options.get("headers") or {}}
         query = method == "POST" and "x-ms-documentdb-isquery" in headers
-        counts["query" if query else "other" if method == "GET" else "write"] += 1
+        kind = "page" if "x-ms-continuation" in headers else "query"
+        counts[kind if query else "other" if method == "GET" else "write"] += 1
         return await original(self, method, url, **options)
 
     aiohttp.ClientSession._request = request
@@ -182,7 +183,7 @@ def apart(what: str, export: Path) -> dict[str, Any]:
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    requests = " ".join(f"{told.get(kind, 0):8,} {kind}" for kind in ("query", "write", "other"))
+    requests = " ".join(f"{told.get(kind, 0):8,} {kind}" for kind in ("query", "page", "write", "other"))
     print(f"{export.stem:<8} {what:<8} {told['seconds']:8.1f} s {requests} {told['peak_mib']:6} MiB", flush=True)
     return told
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from sparsight.data.labels import Path, deepest
 from sparsight.errors import SparsightError
@@ -30,20 +30,22 @@ class Review(BaseModel):
 
 
 class Annotation(BaseModel):
-    """One submission of one person; `reviews` is None where the edition knows of none."""
+    """One submission of one person.
+
+    Attributes:
+        completed_by: None where Label Studio has deleted the account.
+        reviews: None where the edition knows of none.
+    """
 
     id: int
-    completed_by: int | Person | None = None
+    completed_by: Annotated[
+        Person | None, BeforeValidator(lambda who: {"id": who} if isinstance(who, int) else who)
+    ] = None
     was_cancelled: bool | None = False
     result: list[dict[str, Any]] = Field(default_factory=list)
     created_at: datetime = _EPOCH
     updated_at: datetime | None = None
     reviews: list[Review] | None = None
-
-    @property
-    def person(self) -> Person | None:
-        """Who annotated; None where Label Studio has deleted the account."""
-        return Person(id=self.completed_by) if isinstance(self.completed_by, int) else self.completed_by
 
     @property
     def time(self) -> datetime:

@@ -51,7 +51,7 @@ def opinion_of(annotation: Annotation, annotators: Annotators) -> Opinion:
     Raises:
         SparsightError: a result isn't a list of paths, or the annotator can't be named.
     """
-    person = annotation.person
+    person = annotation.completed_by
     try:
         paths = () if annotation.was_cancelled else tuple(annotation.paths())
     except ValueError as error:

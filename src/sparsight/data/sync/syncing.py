@@ -14,7 +14,8 @@ from sparsight.errors import SparsightError
 from sparsight.progress import Progress
 from sparsight.stores.metadata import MetadataStore, for_all
 
-_QUERY = f"SELECT c.id, c._etag, {', '.join(f'c.{name}' for name in FIELDS)} FROM c"  # noqa: S608 - our own names
+_READ = ("id", "_etag", *FIELDS)
+_ONE = f"SELECT {', '.join(f'c.{name}' for name in _READ)} FROM c WHERE c.id = @id"  # noqa: S608 - our own names
 _AT_ONCE = 32
 _TRIES = 5
 _FEW = 10
@@ -94,7 +95,7 @@ class _Sync:
 
     async def compare(self, container: str) -> None:
         """Note what is to be written into a container's documents."""
-        async for document in self.store.rows(container, _QUERY):
+        async for document in self.store.scan(container, _READ):
             self._compare(container, document)
 
     def _compare(self, container: str, document: Mapping[str, Any]) -> None:
@@ -135,8 +136,7 @@ class _Sync:
         for _ in range(_TRIES):
             if await self.store.set_fields(change.container, change.photo, fields, etag):
                 break
-            text = f"{_QUERY} WHERE c.id = @id"
-            found = await self.store.query(change.container, text, {"@id": change.photo})
+            found = await self.store.query(change.container, _ONE, {"@id": change.photo})
             fields = self._changes(change.container, found[0]) if found else {}
             if not fields:  # gone, or somebody else has written the same
                 self.report.changed -= 1
