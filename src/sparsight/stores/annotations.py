@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGE = 500
 """Tasks sent or asked for at once."""
 _PATIENCE = 600.0
-_TASK_FIELDS = "id,data,is_labeled,predictions_model_versions"
+_TASK_FIELDS = "id,data,is_labeled,total_annotations,predictions_model_versions"
 # Sent again after an answer that got lost, what makes something would make it twice.
 _ONCE: Final["RequestOptions"] = {"max_retries": 0}
 
@@ -51,12 +51,14 @@ class Task:
         id: Label Studio's number for it.
         data: what the labelling interface shows.
         is_done: as many people as should have labelled it.
+        annotations: that people have given, without those that they cancelled.
         model_versions: whose predictions it has.
     """
 
     id: int
     data: Mapping[str, Any]
     is_done: bool
+    annotations: int
     model_versions: frozenset[str]
 
 
@@ -83,6 +85,21 @@ class AnnotationStore:
         """Who there is: Label Studio's number for each user -> e-mail address."""
         with explained(self.url, "list its users"):
             return {int(user.id): str(user.email) for user in self._client.users.list()}
+
+    def ensure_user(self, email: str) -> int:
+        """Find the user with this address, or make one who can't sign in; returns Label Studio's number for them."""
+        for number, known in self.users().items():
+            if known.lower() == email.lower():
+                return number
+        with explained(self.url, f"make user {email}"):
+            return int(self._client.users.create(email=email, username=email, request_options=_ONCE).id)
+
+    def annotate(self, task_id: int, user: int, result: Sequence[Mapping[str, Any]]) -> None:
+        """Give a task an annotation in somebody's name."""
+        with explained(self.url, f"annotate task {task_id}"):
+            self._client.annotations.create(
+                task_id, result=[dict(each) for each in result], completed_by=user, request_options=_ONCE
+            )
 
     def projects(self) -> list[Project]:
         """All projects that this token's owner sees, oldest first."""
@@ -171,6 +188,7 @@ class AnnotationStore:
                     id=int(each.id),
                     data=each.data,
                     is_done=bool(each.is_labeled),
+                    annotations=int(each.total_annotations or 0),
                     model_versions=frozenset(version.strip() for version in versions) - {""},
                 )
 
