@@ -2,10 +2,11 @@
 
 import typer
 
-from sparsight.cli import taxonomy
+from sparsight.cli import renewing, taxonomy
 
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
 app.add_typer(taxonomy.app, name="taxonomy")
+app.command()(renewing.renew)
 
 
 @app.callback()
