@@ -16,10 +16,12 @@ class Gate:
         opened: connections taken so far.
         most: most connections that were open at once.
         break_next: so many of the next connections are closed once their first request has come.
+        cut_next_answer: the next answer isn't let through: its connection is closed instead.
     """
 
     def __init__(self, target_port: int) -> None:
         self.port = self.opened = self.most = self.break_next = 0
+        self.cut_next_answer = False
         self._target_port = target_port
         self._open = 0
 
@@ -41,7 +43,17 @@ class Gate:
             await reader.read(1)
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
+        await asyncio.gather(_copy(reader, server_writer), self._answer(server_reader, writer))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(1 << 16):
+                if self.cut_next_answer:
+                    self.cut_next_answer = False
+                    break
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

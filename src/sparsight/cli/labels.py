@@ -2,9 +2,10 @@
 
 import typer
 
-from sparsight.cli import sync, taxonomy
+from sparsight.cli import renewing, sync, taxonomy
 
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
-app.command("sync")(sync.sync)
-app.command("listen")(sync.listen)
+app.command()(sync.sync)
+app.command()(sync.listen)
+app.command()(renewing.renew)
 app.add_typer(taxonomy.app, name="taxonomy")
