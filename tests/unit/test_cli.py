@@ -18,6 +18,14 @@ SURFACE = {
     "services status": [],
     "labels renew": ["PROJECT", "--valid-hours", "--all", "--no-services"],
     "data load": ["SOURCE", "[PATH]", "--name", "--limit", "--labelled", "--test", "--seed", "--no-services"],
+    "labels sync": [
+        *("PROJECT", "--containers", "--export", "--users", "--taxonomy", "--unknown-labels", "--annotators"),
+        *("--reviewers", "--agreeing", "--keep-deleted", "--max-cleared", "--dry-run", "--no-services"),
+    ],
+    "labels listen": [
+        *("PROJECT", "--containers", "--taxonomy", "--unknown-labels", "--annotators", "--reviewers", "--agreeing"),
+        *("--max-cleared", "--every", "--port", "--url", "--no-services"),
+    ],
     "labels taxonomy check": ["FILE", "--containers", "--no-services"],
     "labels taxonomy derive": ["--containers", "--out", "--no-services"],
     "labels taxonomy config": ["FILE", "--language"],

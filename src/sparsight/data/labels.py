@@ -1,7 +1,7 @@
 """Label paths of a taxonomy, and how the votes of several annotators become one label."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 from urllib.parse import unquote
 
@@ -25,6 +25,12 @@ def split_path(text: str) -> Path:
 def is_under(path: Sequence[str], node: Sequence[str]) -> bool:
     """Whether `path` is the taxonomy's node `node` itself, or lies below it."""
     return tuple(path[: len(node)]) == tuple(node)
+
+
+def deepest(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths, each once, and leave out those that another one goes on from: naming a node names those above it."""
+    found = set(paths)
+    return sorted(found - {path[:depth] for path in found for depth in range(1, len(path))})
 
 
 def at_level(path: Sequence[str], level: int) -> Path | None:
