@@ -16,6 +16,7 @@ SURFACE = {
     "services up": ["--with"],
     "services down": [],
     "services status": [],
+    "labels renew": ["PROJECT", "--valid-hours", "--all", "--no-services"],
     "data load": ["SOURCE", "[PATH]", "--name", "--limit", "--labelled", "--test", "--seed", "--no-services"],
     "labels sync": [
         *("PROJECT", "--containers", "--export", "--users", "--taxonomy", "--unknown-labels", "--annotators"),

@@ -149,6 +149,7 @@ def test_reviews_of_the_paid_edition() -> None:
     assert not reviewed(review(False, 1))
     assert reviewed(review(True, 2), review(False, 1))
     assert not reviewed(review(True, 2), review(False, 3))
+    assert reviewed({"id": 1, "accepted": True, "created_at": None}, {"id": 2, "accepted": None})
     said = [annotation(1, "dog", reviews=[]), annotation(2, "cat", reviews=[review(True, 1)])]
     flags = {entry["annotator_id"]: entry["reviewed"] for entry in one([task("p", *said)])["labels_with_taxonomy"]}
     assert flags == {EMAILS[1]: False, EMAILS[2]: True}
@@ -160,6 +161,13 @@ def test_a_reviewers_annotation_is_a_review(reviewer: str) -> None:
     annotators.check_reviewers()
     assert not one([task("p", annotation(1, "dog"))], annotators=annotators)["has_review"]
     assert one([task("p", annotation(1, "dog"), annotation(2, "cat"))], annotators=annotators)["has_review"]
+
+
+def test_times_and_results_may_be_missing() -> None:
+    late = annotation(1, "dog", id="1001")  # Label Studio's own documentation has numbers as texts
+    early = annotation(1, "cat", created_at=None, updated_at=None)
+    nothing = annotation(2, result=None, was_cancelled=None)
+    assert entries(one([task("p", late, early, nothing)])) == {EMAILS[1]: ["dog"]}
 
 
 def test_a_reviewer_whom_nobody_knows_is_told() -> None:

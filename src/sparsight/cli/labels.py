@@ -2,11 +2,12 @@
 
 import typer
 
-from sparsight.cli import labelling_status, simulate, sync, taxonomy
+from sparsight.cli import labelling_status, renewing, simulate, sync, taxonomy
 
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
-app.command("sync")(sync.sync)
-app.command("listen")(sync.listen)
-app.command("status")(labelling_status.status)
-app.command("simulate")(simulate.simulate)
+app.command()(sync.sync)
+app.command()(sync.listen)
+app.command()(labelling_status.status)
+app.command()(renewing.renew)
+app.command()(simulate.simulate)
 app.add_typer(taxonomy.app, name="taxonomy")

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from sparsight.data.labels import Path, deepest
 from sparsight.errors import SparsightError
 
 TAXONOMY = "taxonomy"
 _START = 1 << 12
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Person(BaseModel):
@@ -22,11 +21,15 @@ class Person(BaseModel):
     email: str | None = None
 
 
+def _as_person(who: object) -> object:
+    return {"id": who} if isinstance(who, int) else who
+
+
 class Review(BaseModel):
     """A verdict on an annotation; the paid edition's."""
 
     accepted: bool | None = None
-    created_at: datetime = _EPOCH
+    created_at: datetime | None = None
 
 
 class Annotation(BaseModel):
@@ -38,25 +41,23 @@ class Annotation(BaseModel):
     """
 
     id: int
-    completed_by: Annotated[
-        Person | None, BeforeValidator(lambda who: {"id": who} if isinstance(who, int) else who)
-    ] = None
+    completed_by: Annotated[Person | None, BeforeValidator(_as_person)] = None
     was_cancelled: bool | None = False
-    result: list[dict[str, Any]] = Field(default_factory=list)
-    created_at: datetime = _EPOCH
+    result: list[dict[str, Any]] | None = None
+    created_at: datetime | None = None
     updated_at: datetime | None = None
     reviews: list[Review] | None = None
 
     @property
     def time(self) -> datetime:
         """When it was last submitted, in UTC."""
-        time = self.updated_at or self.created_at
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return _in_utc(self.updated_at or self.created_at)
 
     @property
     def accepted(self) -> bool:
         """Whether the last review accepted it."""
-        return bool(self.reviews) and max(self.reviews or [], key=lambda review: review.created_at).accepted is True
+        last = max(self.reviews or (), key=lambda review: _in_utc(review.created_at), default=None)
+        return last is not None and last.accepted is True
 
     def paths(self) -> list[Path]:
         """The label paths of all its results together, as `deepest` leaves them.
@@ -64,7 +65,9 @@ class Annotation(BaseModel):
         Raises:
             ValueError: a result of a Taxonomy isn't a list of paths.
         """
-        return deepest(path for result in self.result if result.get("type") == TAXONOMY for path in _paths(result))
+        return deepest(
+            path for result in self.result or () if result.get("type") == TAXONOMY for path in _paths(result)
+        )
 
 
 class Task(BaseModel):
@@ -74,6 +77,13 @@ class Task(BaseModel):
     data: dict[str, Any]
     annotations: list[Annotation]
     project: int | None = None
+
+
+def _in_utc(time: datetime | None) -> datetime:
+    """Read a time; one without a zone is in UTC, and none is the beginning of 1970."""
+    if time is None:
+        return datetime.fromtimestamp(0, UTC)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _paths(result: Mapping[str, Any]) -> Iterator[Path]:
