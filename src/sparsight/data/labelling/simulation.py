@@ -35,7 +35,7 @@ class Work:
     unknown: int
 
     def __str__(self) -> str:
-        left = f"; {self.unknown:,} open tasks have no known truth" if self.unknown else ""
+        left = f"; {self.unknown:,} open without a known truth" if self.unknown else ""
         return (
             f"{self.annotations:,} annotations of {self.tasks:,} tasks, {self.wrong:,} of them wrong, "
             f"for {self.cost:,.2f}{left}"
