@@ -14,8 +14,8 @@ from sparsight.errors import SparsightError
 from sparsight.progress import Progress
 from sparsight.stores.metadata import MetadataStore, for_all
 
-_READ = ("id", "_etag", *FIELDS)
-_ONE = f"SELECT {', '.join(f'c.{name}' for name in _READ)} FROM c WHERE c.id = @id"  # noqa: S608 - our own names
+_ALL = f"SELECT c.id, c._etag, {', '.join(f'c.{name}' for name in FIELDS)} FROM c"  # noqa: S608 - our own names
+_ONE = f"{_ALL} WHERE c.id = @id"
 _AT_ONCE = 32
 _TRIES = 5
 _FEW = 10
@@ -95,7 +95,7 @@ class _Sync:
 
     async def compare(self, container: str) -> None:
         """Note what is to be written into a container's documents."""
-        async for document in self.store.scan(container, _READ):
+        async for document in self.store.rows(container, _ALL):
             self._compare(container, document)
 
     def _compare(self, container: str, document: Mapping[str, Any]) -> None:
