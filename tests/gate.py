@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -43,25 +43,24 @@ class Gate:
             await reader.read(1)
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        await asyncio.gather(_copy(reader, server_writer), self._answer(server_reader, writer))
+        answers = _copy(server_reader, writer, self._is_let_through)
+        await asyncio.gather(_copy(reader, server_writer), answers)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _is_let_through(self) -> bool:
+        is_cut, self.cut_next_answer = self.cut_next_answer, False
+        return not is_cut
+
+
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_let_through: Callable[[], bool] = lambda: True
+) -> None:
+    try:
         with contextlib.suppress(ConnectionError):
-            while chunk := await reader.read(1 << 16):
-                if self.cut_next_answer:
-                    self.cut_next_answer = False
-                    break
+            while (chunk := await reader.read(1 << 16)) and is_let_through():
                 writer.write(chunk)
                 await writer.drain()
+    finally:
         writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
 
 
 @contextmanager

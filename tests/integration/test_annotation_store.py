@@ -93,7 +93,7 @@ def test_data_change_and_annotations_stay(store: AnnotationStore) -> None:
     assert len(found["annotations"]) == 1
 
 
-def test_an_export_holds_every_task_and_every_annotation(store: AnnotationStore) -> None:
+def test_an_export_holds_every_task_and_every_annotation(store: AnnotationStore, label_studio: Service) -> None:
     project = store.ensure_project("Exported", CONFIG, 2)
     [people] = [list(store.users())]
     other = store._client.users.create(email="other@example.com", first_name="", last_name="", username="other").id
@@ -117,7 +117,8 @@ def test_an_export_holds_every_task_and_every_annotation(store: AnnotationStore)
         "p4": [],
     }
     assert [each.is_done for each in store.tasks(project)] == [False, True, False, False]
-    assert store._client.projects.exports.list(project.id) == []  # no snapshot is left behind
+    assert store._client.projects.exports.list(project.id) == []  # no snapshot is left behind, nor its file
+    assert list((label_studio.data / "media" / "export" / str(project.id)).iterdir()) == []
 
 
 def test_a_large_export_takes_little_memory(store: AnnotationStore) -> None:

@@ -33,6 +33,11 @@ def main():
     print("serves", (data / "label_studio.sqlite3").read_text(), flush=True)
 """
 
+SETTINGS = {
+    "core/feature_flags/stale_feature_flags.py": "STALE_FEATURE_FLAGS = {}",
+    "django/conf.py": "class settings: pass",
+}
+
 
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
@@ -40,6 +45,9 @@ def modules(tmp_path: Path) -> Path:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "server.py").write_text(STAND_IN)
+    for name, text in SETTINGS.items():
+        (package.parent / name).parent.mkdir(parents=True)
+        (package.parent / name).write_text(text)
     return package.parent
 
 
