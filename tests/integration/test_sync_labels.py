@@ -185,8 +185,7 @@ def test_clearing_most_documents_at_once_is_refused(pets: Pets) -> None:
 
 
 def test_documents_are_read_page_by_page_and_none_is_lost(pets: Pets, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that were written again, which are elsewhere in the server's own order."""
-    monkeypatch.setattr("sparsight.stores.metadata._LOCAL_PAGE", 7)
+    monkeypatch.setattr("sparsight.stores.metadata._PAGE", 7)
     pets.put(*(photo(f"p{number:02d}") for number in range(30)))
     pets.sync([task(f"p{number:02d}", annotation(1, "dog")) for number in range(0, 30, 3)])
     report = pets.sync([task(f"p{number:02d}", annotation(1, "dog")) for number in range(30)])

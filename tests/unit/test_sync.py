@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from exports import EMAILS, Task, annotation, entries, task
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsight.data.sync.annotators import Annotators, read_emails
@@ -417,6 +417,7 @@ def order(said: dict[str, Any]) -> tuple[str, int]:
     return said["updated_at"], said["id"]
 
 
+@settings(max_examples=50)
 @given(TASKS, RULES, HELD)
 def test_documents_hold_what_a_naive_reading_says(tasks: list[Task], rules: dict[str, int], held: list[Any]) -> None:
     documents = [{"id": photo, "labels_with_taxonomy": held, "total_annotations": len(held)} for photo in "pqr"]
@@ -432,6 +433,7 @@ def test_documents_hold_what_a_naive_reading_says(tasks: list[Task], rules: dict
     assert report.annotations == sum(len(each["annotations"]) for each in tasks)
 
 
+@settings(max_examples=50)
 @given(TASKS, RULES, HELD, st.randoms(use_true_random=False))
 def test_a_sync_again_or_in_another_order_changes_nothing(
     tasks: list[Task], rules: dict[str, int], held: list[Any], draw: Any
@@ -445,6 +447,7 @@ def test_a_sync_again_or_in_another_order_changes_nothing(
     assert synced(documents, mixed, **rules)[0] == after
 
 
+@settings(max_examples=50)
 @given(TASKS, TASKS)
 def test_a_sync_leads_to_the_export_whatever_was_there_before(before: list[Task], now: list[Task]) -> None:
     documents = [{"id": photo} for photo in "pqr"]
@@ -453,6 +456,7 @@ def test_a_sync_leads_to_the_export_whatever_was_there_before(before: list[Task]
     assert [entries(document) for document in over] == [entries(document) for document in fresh]
 
 
+@settings(max_examples=50)
 @given(TASKS, TASKS)
 def test_projects_may_be_synced_in_any_order(pets: list[Task], review: list[Task]) -> None:
     exports = {"Pets": pets, "Review": review}

@@ -20,7 +20,7 @@ def contradictions(taxonomy: Taxonomy) -> Iterator[tuple[Path, str]]:
     """
     for path in taxonomy.nodes or {}:
         yield from _of_node(taxonomy, path)
-    for parent in {path[:-1] for path in taxonomy.nodes or {}}:
+    for parent in dict.fromkeys(path[:-1] for path in taxonomy.nodes or {}):
         yield from _of_siblings(taxonomy, taxonomy.children(parent))
     for path in taxonomy.retired:
         yield from _of_retired(taxonomy, path)

@@ -19,12 +19,12 @@ from azure.cosmos.exceptions import (
 )
 
 from sparsight.errors import SparsightError
-from sparsight.stores.settings import CosmosSettings, cosmos_client, is_loopback
+from sparsight.stores.settings import CosmosSettings, cosmos_client
 
 FILTER_NAME = "filterDocumentsByLabels"
 FILTER_BODY = Path(__file__).with_name("filter_documents_by_labels.js").read_text(encoding="utf-8")
 
-_LOCAL_PAGE = 20_000
+_PAGE = 1000
 
 Document = dict[str, Any]
 ItemT = TypeVar("ItemT")
@@ -123,7 +123,11 @@ class MetadataStore:
             await scripts.create_user_defined_function(ours)
 
     async def query(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-        """Run a query over all partitions of a container.
+        """Run a query over all partitions of a container, and give all its rows; see `rows`."""
+        return [row async for row in self.rows(name, text, parameters)]
+
+    async def rows(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
+        """Run a query over all partitions of a container; only a page of its rows is in memory at once.
 
         Args:
             name: the container.
@@ -135,24 +139,8 @@ class MetadataStore:
         """
         given = [{"name": key, "value": value} for key, value in (parameters or {}).items()]
         async with self._explained():
-            # -1 leaves the page's size to the server. The local one then answers in one page, which matters twice:
-            # each of its pages scans everything, and over several it loses documents that were written again.
-            pages = self._container(name).query_items(text, parameters=given, max_item_count=-1)
-            return [item async for item in pages]
-
-    async def scan(self, name: str, fields: Sequence[str]) -> AsyncIterator[Document]:
-        """Read some fields of every document of a container in one query; only a page of them is in memory at once.
-
-        Raises:
-            SparsightError: the database can't be reached.
-        """
-        text, size = f"SELECT {', '.join(f'c.{field}' for field in fields)} FROM c", -1  # noqa: S608 - our own names
-        if is_loopback(self.endpoint):
-            # The local server's own page would hold everything. Over several it finds its way by the order alone.
-            text, size = f"{text} ORDER BY c.id", _LOCAL_PAGE
-        async with self._explained():
-            async for document in self._container(name).query_items(text, max_item_count=size):
-                yield document
+            async for row in self._container(name).query_items(text, parameters=given, max_item_count=_PAGE):
+                yield row
 
     async def create(self, name: str, document: Mapping[str, Any]) -> bool:
         """Write a document unless its id is taken; says whether it was written."""

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from sparsight.data.query import container_names
 from sparsight.data.sync.annotators import ANNOTATOR_NAMES, AnnotatorNames, Annotators, read_emails
-from sparsight.data.sync.export import read_tasks
-from sparsight.data.sync.reading import UNKNOWN_LABELS, Reading, UnknownLabels
+from sparsight.data.sync.export import parse_tasks, read_tasks
+from sparsight.data.sync.notebook import Notebook
+from sparsight.data.sync.reading import UNKNOWN_LABELS, Reader, Reading, UnknownLabels
 from sparsight.data.sync.report import SyncReport
-from sparsight.data.sync.syncing import Writing, sync_labels
+from sparsight.data.sync.syncing import Rules, sync_documents
 from sparsight.data.taxonomy import Taxonomy
 from sparsight.errors import SparsightError
 from sparsight.stores.metadata import open_metadata
@@ -47,22 +48,24 @@ class SyncRequest:
         Raises:
             SparsightError: an input is no good, a server can't be reached, or the export is refused.
         """
-        writing = Writing(
-            agreeing=self.agreeing,
-            clear_deleted=self.clear_deleted,
-            max_cleared=self.max_cleared,
-            dry_run=dry_run,
-        )
+        rules = Rules(agreeing=self.agreeing, clear_deleted=self.clear_deleted, max_cleared=self.max_cleared)
         reading = self._reading()
         settings = CosmosSettings.from_environment()
         if self.database:
             settings = dataclasses.replace(settings, database=self.database)
+        report = SyncReport(project=self.project, dry_run=dry_run)
+        with Notebook() as notebook:
+            self._read(notebook, reading, report)
+            asyncio.run(_write(settings, reading.containers, notebook, rules, report))
+        return report
+
+    def _read(self, notebook: Notebook, reading: Reading, report: SyncReport) -> None:
+        """Read and check the export to its end, before the database is asked for anything."""
         with self._tasks() as (tasks, emails):
             annotators = dataclasses.replace(reading.annotators, emails=emails)
             annotators.check_reviewers()
-            return asyncio.run(
-                _sync(settings, self.project, tasks, dataclasses.replace(reading, annotators=annotators), writing)
-            )
+            reader = Reader(notebook, dataclasses.replace(reading, annotators=annotators), report)
+            reader.read(parse_tasks(tasks, f"The export of {self.project!r}"))
 
     def _reading(self) -> Reading:
         names = cast(AnnotatorNames, _choice("annotators", self.annotators, ANNOTATOR_NAMES))
@@ -94,11 +97,11 @@ class SyncRequest:
         return told | {"reviewers": len([each for each in (self.reviewers or "").split(",") if each.strip()])}
 
 
-async def _sync(
-    settings: CosmosSettings, project: str, tasks: Iterable[Mapping[str, Any]], reading: Reading, writing: Writing
-) -> SyncReport:
+async def _write(
+    settings: CosmosSettings, containers: Sequence[str], notebook: Notebook, rules: Rules, report: SyncReport
+) -> None:
     async with open_metadata(settings) as store:
-        return await sync_labels(store, project, tasks, reading, writing)
+        await sync_documents(store, containers, notebook, rules, report)
 
 
 def _choice(name: str, value: str, choices: Sequence[str]) -> str:

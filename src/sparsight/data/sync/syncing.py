@@ -1,36 +1,33 @@
-"""The sync itself: reads an export whole, compares it with the documents in one query, and writes the differences."""
+"""Compares an export with the documents of its photos in one query, and writes the differences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sparsight.data.sync.documents import FIELDS, annotations_of, changed_fields, owns
-from sparsight.data.sync.export import parse_tasks
 from sparsight.data.sync.notebook import Change, Notebook
 from sparsight.data.sync.opinions import standing
-from sparsight.data.sync.reading import Reader, Reading
 from sparsight.data.sync.report import SyncReport
 from sparsight.errors import SparsightError
 from sparsight.progress import Progress
 from sparsight.stores.metadata import MetadataStore, for_all
 
-_READ = ("id", "_etag", *FIELDS)
-_ONE = f"SELECT {', '.join(f'c.{name}' for name in _READ)} FROM c WHERE c.id = @id"  # noqa: S608 - our own names
+_ALL = f"SELECT c.id, c._etag, {', '.join(f'c.{name}' for name in FIELDS)} FROM c"  # noqa: S608 - our own names
+_ONE = f"{_ALL} WHERE c.id = @id"
 _AT_ONCE = 32
 _TRIES = 5
 _FEW = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
-    """What a sync may write.
+class Rules:
+    """How what people say gets into documents.
 
     Attributes:
         agreeing: how many annotators must name the same for that to count as a review; 0 for never.
         clear_deleted: whether annotations go that the export doesn't have any more. It must be a whole export then.
         max_cleared: largest share of the project's documents that may lose all its annotations in one sync, 0 to 1;
             ten of them always may.
-        dry_run: write nothing.
 
     Raises:
         SparsightError: one annotator is to agree with nobody.
@@ -39,63 +36,51 @@ class Writing:
     agreeing: int = 0
     clear_deleted: bool = True
     max_cleared: float = 0.5
-    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.agreeing == 1 or self.agreeing < 0:
             raise SparsightError(f"agreeing is {self.agreeing}; expected 2 annotators or more, or 0 for never.")
 
 
-async def sync_labels(
-    store: MetadataStore,
-    project: str,
-    tasks: Iterable[Mapping[str, Any]],
-    reading: Reading,
-    writing: Writing,
-) -> SyncReport:
-    """Bring a project's annotations into the documents of their photos.
+async def sync_documents(
+    store: MetadataStore, containers: Sequence[str], notebook: Notebook, rules: Rules, report: SyncReport
+) -> None:
+    """Bring what an export says into the documents of its photos.
 
-    The export is read and checked to its end before the database is asked, and everything is compared before anything
-    is written. Documents that hold what they should aren't written.
+    Everything is compared before anything is written. Documents that hold what they should aren't written.
 
     Args:
         store: of the documents.
-        project: title of the project in Label Studio; each annotation remembers it, so that it can be replaced.
-        tasks: the project's export, as JSON.
-        reading: how to read it.
-        writing: what may be written.
+        containers: to be synced.
+        notebook: the export, read to its end.
+        rules: what to make of it.
+        report: takes the counts; names the project, and says whether anything is to be written.
 
     Raises:
-        SparsightError: the export is broken or refused, a container is missing, or too many documents would lose their
-            annotations, and nothing was written; or the database can't be reached any more.
+        SparsightError: a container is missing, or too many documents would lose their annotations, and nothing was
+            written; or the database can't be reached any more.
     """
-    report = SyncReport(project=project, dry_run=writing.dry_run)
-    with Notebook() as notebook:
-        Reader(notebook, reading, report).read(parse_tasks(tasks, f"The export of {project!r}"))
-        sync = _Sync(store, project, notebook, writing, report)
-        await store.require_containers(reading.containers)
-        for container in reading.containers:
-            await sync.compare(container)
-        report.missing = notebook.missing()
-        sync.check_cleared()
-        if not writing.dry_run:
-            await sync.write()
-    return report
+    sync = _Sync(store, notebook, rules, report)
+    await store.require_containers(containers)
+    for container in containers:
+        await sync.compare(container)
+    report.missing = notebook.missing()
+    sync.check_cleared()
+    if not report.dry_run:
+        await sync.write()
 
 
 class _Sync:
     """One sync after its export was read."""
 
-    def __init__(
-        self, store: MetadataStore, project: str, notebook: Notebook, writing: Writing, report: SyncReport
-    ) -> None:
-        self.store, self.project, self.notebook = store, project, notebook
-        self.writing, self.report = writing, report
+    def __init__(self, store: MetadataStore, notebook: Notebook, rules: Rules, report: SyncReport) -> None:
+        self.store, self.notebook, self.rules, self.report = store, notebook, rules, report
+        self.project = report.project
         self.owned = 0
 
     async def compare(self, container: str) -> None:
         """Note what is to be written into a container's documents."""
-        async for document in self.store.scan(container, _READ):
+        async for document in self.store.rows(container, _ALL):
             self._compare(container, document)
 
     def _compare(self, container: str, document: Mapping[str, Any]) -> None:
@@ -111,12 +96,12 @@ class _Sync:
 
     def _changes(self, container: str, document: Mapping[str, Any]) -> dict[str, Any]:
         said = self.notebook.opinions(container, document["id"])
-        stands = list(standing(said, self.writing.agreeing))
-        return changed_fields(document, said, stands, self.project, clear=self.writing.clear_deleted)
+        stands = list(standing(said, self.rules.agreeing))
+        return changed_fields(document, said, stands, self.project, clear=self.rules.clear_deleted)
 
     def check_cleared(self) -> None:
         """Refuse to clear more documents than may be: the export of another project, or of an emptied one, looks so."""
-        cleared, share = self.report.cleared, self.writing.max_cleared
+        cleared, share = self.report.cleared, self.rules.max_cleared
         if cleared > max(share * self.owned, _FEW):
             raise SparsightError(
                 f"{cleared:,} of the {self.owned:,} documents with annotations of {self.project!r} would lose all, "
