@@ -118,7 +118,7 @@ def _verdict(
     metric: str,
     by: float,
 ) -> Verdict:
-    from sparsight.evaluation.retest import UnlikeImagesError
+    from sparsight.models.predictor import UnlikeImagesError
 
     try:
         contenders = (candidate, incumbent) if images is None else _tested_now(registry, candidate, incumbent, images)

@@ -126,6 +126,7 @@ def _train(
     from sparsight.models.precision import resolve_precision
     from sparsight.models.pyfunc import save_pyfunc
     from sparsight.training.classifier import ClassifierTrainer
+    from sparsight.training.familiarity import learn_familiarity
 
     device = world.device()
     precision = resolve_precision(arguments.precision, device)
@@ -145,6 +146,7 @@ def _train(
     def write(trained: "Trained") -> None:
         with new_artefact(arguments.model, "model", parameters) as draft:
             write_model(draft.folder, description, trained.classifier.state_dict())
+            learn_familiarity(trained.classifier.backbone, splits, description.preprocessing).write(draft.folder)
             report = _report(splits, base, trained, options, description, lead)
             metrics = write_classifier_report(draft.folder / "report", report)
             save_pyfunc(draft.folder, description)
