@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
-from sparsight.models.familiarity import FAMILIARITY, Familiarity, roots
+from sparsight.models.familiarity import FAMILIARITY, Familiarity, traits
 from sparsight.models.folder import Preprocessing
 from sparsight.training.familiarity import FEWEST, fit, held_out_distances, learn_familiarity
 from sparsight.training.labelled import LabelledSplits
@@ -29,6 +29,13 @@ def embeddings(seed: int, count: int, width: int) -> tuple[torch.Tensor, np.ndar
     return torch.from_numpy(values.astype(np.float32)), labels
 
 
+def naive_traits(values: torch.Tensor) -> np.ndarray:
+    """Roots of the shares that the values have of their sum, and the root of that sum."""
+    rows = values.double().numpy()
+    sums = rows.sum(axis=1, keepdims=True)
+    return np.hstack([np.sqrt(rows / sums), np.sqrt(sums)])
+
+
 @few
 @given(st.integers(0, 99), st.integers(6, 60), st.integers(1, 12))
 def test_the_distance_is_that_of_mahalanobis_to_the_nearest_class(seed: int, count: int, width: int) -> None:
@@ -36,8 +43,8 @@ def test_the_distance_is_that_of_mahalanobis_to_the_nearest_class(seed: int, cou
     asked, _ = embeddings(seed + 1, 9, width)
     fitted = fit(known, labels)
     inverse = fitted.whitening.double().numpy() @ fitted.whitening.double().numpy().T
-    means = [np.sqrt(known[labels == label].double().numpy()).mean(axis=0) for label in "abc"]
-    for value, found in zip(np.sqrt(asked.double().numpy()), fitted(asked).tolist(), strict=True):
+    means = [naive_traits(known[labels == label]).mean(axis=0) for label in "abc"]
+    for value, found in zip(naive_traits(asked), fitted(asked).tolist(), strict=True):
         naive = min(np.sqrt((value - mean) @ inverse @ (value - mean)) for mean in means)
         assert found == pytest.approx(naive, rel=1e-3, abs=1e-3)
 
@@ -45,7 +52,7 @@ def test_the_distance_is_that_of_mahalanobis_to_the_nearest_class(seed: int, cou
 @few
 @given(st.lists(st.floats(0, 10, width=32), min_size=1, max_size=50), st.floats(0.01, 0.99))
 def test_at_most_the_rest_of_the_calibration_photos_is_unfamiliar(distances: list[float], share: float) -> None:
-    held = Familiarity(torch.zeros(1, 2), torch.eye(2), torch.tensor(distances).sort().values)
+    held = Familiarity(torch.zeros(1, 3), torch.eye(3), torch.tensor(distances).sort().values)
     beyond = sum(distance > held.limit(share) for distance in distances)
     assert beyond <= (1 - share) * len(distances)
 
@@ -53,7 +60,7 @@ def test_at_most_the_rest_of_the_calibration_photos_is_unfamiliar(distances: lis
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(SparsightError, match="expected more than 0 and less than 1"):
-        Familiarity(torch.zeros(1, 2), torch.eye(2), torch.ones(3)).limit(share)
+        Familiarity(torch.zeros(1, 3), torch.eye(3), torch.ones(3)).limit(share)
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], ["a"] * 2, ["a", "b", "b"], ["a"] * 7])
@@ -77,8 +84,11 @@ def test_it_comes_back_from_its_file_and_old_models_have_none(tmp_path: Path) ->
         Familiarity.read(tmp_path)
 
 
-def test_roots_keep_signs() -> None:
-    assert roots(torch.tensor([-4.0, 0.0, 9.0])).tolist() == [-2.0, 0.0, 3.0]
+def test_traits_keep_signs_and_bear_nothing_at_all() -> None:
+    assert traits(torch.tensor([[-4.0, 0.0, 9.0]]))[0].tolist() == pytest.approx(
+        [-2 / 13**0.5, 0, 3 / 13**0.5, 13**0.5]
+    )
+    assert traits(torch.zeros(1, 2)).tolist() == [[0, 0, 0]]
 
 
 class Pixels(torch.nn.Module):

@@ -108,7 +108,7 @@ def test_a_hierarchical_classifier_tells_every_level_and_stops_where_it_is_unsur
 
 
 def test_what_is_further_off_than_most_is_unfamiliar() -> None:
-    known = Familiarity(torch.zeros(2, 256), torch.eye(256) / 16, torch.linspace(0.5, 1.5, 100))
+    known = Familiarity(torch.zeros(2, 257), torch.eye(257) / 16, torch.linspace(0.5, 1.5, 100))
     reader = Reader(predictor_for(described(FLAT), known), familiar=0.9)
     rows, _ = reader.read(outputs([[0.0] * 4] * 3, [0.6, 1.39, 1.45]))
     assert [row["unfamiliar"] for row in rows] == [False, False, True]
