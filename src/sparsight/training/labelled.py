@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sparsight.data.labels import counts_as, rarest
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 
@@ -27,6 +28,7 @@ class LabelledSplits:
         test: positions to report on.
         labels: object array, the label of each position.
         targets: int64, the number in `classes` of each position's label, -1 where training never sees it.
+        groups: int64, C: which classes balancing counts as one: those of several paths belong to the rarest of these.
         notes: what a reader of the results should know, one sentence each.
     """
 
@@ -37,6 +39,7 @@ class LabelledSplits:
     test: NDArray[np.int64]
     labels: NDArray[np.object_]
     targets: NDArray[np.int64]
+    groups: NDArray[np.int64]
     notes: tuple[str, ...]
 
     @classmethod
@@ -68,8 +71,15 @@ class LabelledSplits:
             test=test,
             labels=labels,
             targets=targets,
+            groups=_groups(classes, labels[train]),
             notes=tuple(notes),
         )
+
+
+def _groups(classes: Sequence[str], labels: NDArray[np.object_]) -> NDArray[np.int64]:
+    belongs = dict(zip(labels, rarest(labels.tolist()), strict=True))
+    groups: NDArray[np.int64] = np.unique([belongs[label] for label in classes], return_inverse=True)[1]
+    return groups
 
 
 def _check(
@@ -99,7 +109,7 @@ def _missing_notes(
     classes: Sequence[str], labels: NDArray[np.object_], valid: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
     notes = []
-    unseen = sorted(set(labels[test]) - set(classes))
+    unseen = sorted(label for label in set(labels[test]) if all(counts_as(each, label) != label for each in classes))
     if unseen:
         count = int(np.isin(labels[test], unseen).sum())
         notes.append(
