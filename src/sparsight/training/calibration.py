@@ -104,7 +104,8 @@ def _most_likely(labels: TreeLabels, logits: Tensor, shares: Tensor) -> list[flo
         likelihood = (shares * labels.heads(logits, logarithms.exp())).sum()
         whole = logarithms.square().sum() / 2 - likelihood
         whole.backward()
-        return whole.detach().item()
+        value: float = whole.detach().item()
+        return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return [float(each) for each in logarithms.detach().exp()]

@@ -1,6 +1,6 @@
 """The labelled images of a classifier: its classes, its splits, and what is odd about them, said before training."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparsight.data.labels import counts_as, rarest
+from sparsight.data.labels import counts_as, paths_in, rarest
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 
@@ -109,18 +109,29 @@ def _missing_notes(
     classes: Sequence[str], labels: NDArray[np.object_], valid: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
     notes = []
-    unseen = sorted(label for label in set(labels[test]) if all(counts_as(each, label) != label for each in classes))
+    known, tested = _paths(classes), _paths(labels[test])
+    unseen = sorted(label for label in set(labels[test]) if not _covers(label, known))
     if unseen:
         count = int(np.isin(labels[test], unseen).sum())
         notes.append(
             f"No training image of {', '.join(unseen)}: the model can't predict it, "
             f"and its {count} test images count as wrong."
         )
-    if len(valid) and (missing := sorted(set(classes) - set(labels[valid]))):
+    validated = _paths(labels[valid])
+    if len(valid) and (missing := [label for label in classes if not _covers(label, validated)]):
         notes.append(f"No validation image of {', '.join(missing)}: the choice of the best epoch doesn't see it.")
-    if missing := sorted(set(classes) - set(labels[test])):
+    if missing := [label for label in classes if not _covers(label, tested)]:
         notes.append(f"No test image of {', '.join(missing)}: its F1 isn't known and isn't part of the mean.")
     return notes
+
+
+def _paths(labels: Iterable[str]) -> set[str]:
+    return {path for label in labels for path in paths_in(label)}
+
+
+def _covers(label: str, paths: Collection[str]) -> bool:
+    """Whether some of the paths lies at or below one of a label's."""
+    return any(counts_as(path, label) == label for path in paths)
 
 
 def distinct(images: PackedImages, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
