@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from sparsight.data.artefact import write_text
 from sparsight.data.packed import PackedImages
 from sparsight.evaluation.page import write_page
-from sparsight.evaluation.plots import GREEN, ORANGE, Captioned, Histogram, plot_histograms, plot_photos, shorten
+from sparsight.evaluation.plots import (
+    GREEN,
+    NO_ANSWER,
+    ORANGE,
+    Captioned,
+    Histogram,
+    plot_histograms,
+    plot_photos,
+    shorten,
+)
 
 GALLERY, HISTOGRAMS, SUMMARY = "gallery.png", "histograms.png", "summary.txt"
-NO_ANSWER = "no answer"
 TILES = 12
 _SCORES = np.linspace(0, 1, 21)
 _DISTANCES = np.linspace(0, 3, 31)
@@ -141,7 +149,7 @@ def _captioned(images: PackedImages, entry: tuple[float, int, Row], line: str) -
     _, position, row = entry
     return Captioned(
         image=images.gather(np.array([-position]))[0],
-        title=f"{shorten(row['label'] or NO_ANSWER, 20)} {row['score']:.0%}",
+        title=f"{shorten(row['label'], 20)} {row['score']:.0%}",
         line=line,
         colour=ORANGE if row["unfamiliar"] else GREEN,
     )

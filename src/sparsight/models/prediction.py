@@ -22,6 +22,7 @@ class Reader:
 
     Attributes:
         labels: what the columns of `probabilities` are of: the classes, or all nodes of a classifier with a hierarchy.
+        levels: of the tree that its classes make.
         limit: the distance beyond which a photo is unfamiliar; None where the model can't tell.
 
     Raises:
@@ -38,12 +39,13 @@ class Reader:
         self._labeller = Labeller(description)
         self._names = _nodes(self._labeller)
         self.labels = labels_of(description)
+        self.levels = self._labeller.tree.levels
         self.limit = predictor.familiarity.limit(familiar) if predictor.familiarity else None
 
     def read(self, outputs: Outputs) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
         """Tell of each of B images `label`, `score`, `levels`, `entropy`, `margin`, `distance` and `unfamiliar`.
 
-        docs/prediction.md says what they mean.
+        docs/prediction.md says what they mean. `rejected` is whether the label means that the image is none to classify.
 
         Returns:
             B rows, and float32, B x labels: the probability of each.
@@ -72,6 +74,7 @@ class Reader:
                 {"label": self._names[node], "probability": float(answers.probabilities[place, node])}
                 for node in line[line != ROOT]
             ],
+            "rejected": self._labeller.rejects(chosen),
         }
 
     def _familiarity(self, distance: float | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from sparsight.data.decode import decode_image
 from sparsight.errors import SparsightError
 from sparsight.models.familiarity import FAMILIARITY, Familiarity
 from sparsight.models.folder import DESCRIPTION, WEIGHTS, ModelDescription, Preprocessing, read_weights
+from sparsight.models.labelling import Labeller
 from sparsight.models.prediction import Reader, labels_of
 from sparsight.models.predictor import Predictor
 from sparsight.stores.registry import MLFLOW_MODEL
@@ -51,7 +52,9 @@ class PyfuncModel:
         self.columns = ["embedding"]
         if self.predictor.head is not None:
             self.reader = Reader(self.predictor)
-            self.columns = [*_columns(self.reader.labels, tells_distance=self.predictor.familiarity is not None)]
+            self.columns = [
+                *_columns(self.predictor.description, tells_distance=self.predictor.familiarity is not None)
+            ]
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict from encoded images.
@@ -62,8 +65,11 @@ class PyfuncModel:
 
         Returns:
             One row per image. Backbone: `embedding`, a list of floats. Classifier: `label`, `score` (the label's
-            probability), and for each label its probability in column `p(label)`; where the model knows what it was
-            trained on, `distance` from it and whether the image is `unfamiliar`.
+            probability), and for each class its probability in column `p(class)`. Hierarchical classifier: `label` is
+            empty where no node is sure enough; `label_1`, `score_1` and so on say the most probable way down, level by
+            level, empty and 0 below its end; `rejected` whether the image is none to classify, where that was declared;
+            and each node has its `p(node)`. Of either that knows what it was trained on, `distance` from that, and
+            whether the image is `unfamiliar`.
 
         Raises:
             SparsightError: no column `image`, or an image that can't be decoded, with its row.
@@ -84,7 +90,17 @@ class PyfuncModel:
             return pd.DataFrame({"embedding": outputs.embedding.numpy().tolist()})
         rows, probabilities = self.reader.read(outputs)
         named = pd.DataFrame(probabilities, columns=[f"p({label})" for label in self.reader.labels])
-        return pd.concat([pd.DataFrame(rows), named], axis=1)[self.columns]
+        told = pd.DataFrame([row | _by_level(row, self.reader.levels) for row in rows])
+        return pd.concat([told, named], axis=1)[self.columns]
+
+
+def _by_level(row: Mapping[str, Any], levels: int) -> dict[str, Any]:
+    """The most probable way down as columns `label_1`, `score_1` and so on; empty and 0 below its end."""
+    columns: dict[str, Any] = {}
+    for level in range(levels):
+        node = row["levels"][level] if level < len(row["levels"]) else {"label": "", "probability": 0.0}
+        columns |= {f"label_{level + 1}": node["label"], f"score_{level + 1}": node["probability"]}
+    return columns
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
@@ -141,15 +157,9 @@ def signature_of(description: ModelDescription, *, tells_distance: bool) -> "Mod
 
     outputs: list[ColSpec | TensorSpec] = [ColSpec(Array(DataType.double), "embedding")]
     if description.kind == "classifier":
-        types = _columns(labels_of(description), tells_distance=tells_distance)
+        types = _columns(description, tells_distance=tells_distance)
         outputs = [ColSpec(DataType[kind], name) for name, kind in types.items()]
     return ModelSignature(inputs=Schema([ColSpec(DataType.binary, COLUMN)]), outputs=Schema(outputs))
-
-
-def _columns(labels: Sequence[str], *, tells_distance: bool) -> dict[str, str]:
-    """What a classifier answers with: names and MLflow's names of their types."""
-    columns = {"label": "string", "score": "double", **{f"p({label})": "double" for label in labels}}
-    return columns | ({"distance": "double", "unfamiliar": "boolean"} if tells_distance else {})
 
 
 def example_input(image_size: int) -> pd.DataFrame:
@@ -167,6 +177,18 @@ def _mlflow_pyfunc() -> Any:
         warnings.filterwarnings("ignore", message=".*AnyType", category=UserWarning)
         logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)
         return importlib.import_module("mlflow.pyfunc")
+
+
+def _columns(description: ModelDescription, *, tells_distance: bool) -> dict[str, str]:
+    """What a classifier answers with: names, and MLflow's names of their types."""
+    columns = {"label": "string", "score": "double"}
+    if description.hierarchy:
+        for level in range(1, Labeller(description).tree.levels + 1):
+            columns |= {f"label_{level}": "string", f"score_{level}": "double"}
+        if description.hierarchy.reject:
+            columns["rejected"] = "boolean"
+    columns |= {f"p({label})": "double" for label in labels_of(description)}
+    return columns | ({"distance": "double", "unfamiliar": "boolean"} if tells_distance else {})
 
 
 def _open(folder: Path) -> Predictor:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar, cast
 
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
-from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy, split_path
+from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy
 from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
 from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
 from sparsight.errors import SparsightError
-from sparsight.steps.arguments import run_step
+from sparsight.steps.arguments import labels_in, run_step
 from sparsight.stores.metadata import open_metadata
 from sparsight.stores.settings import CosmosSettings
 
@@ -72,8 +72,8 @@ def _query(arguments: Arguments) -> PhotoQuery:
     return PhotoQuery(
         containers=_names(arguments.containers),
         mode=cast(Mode, _choice("mode", arguments.mode, MODES)),
-        include=_nodes("include", arguments.include),
-        exclude=_nodes("exclude", arguments.exclude),
+        include=labels_in("include", arguments.include),
+        exclude=labels_in("exclude", arguments.exclude),
         min_annotators=_at_least("min_annotators", arguments.min_annotators, 1),
         require_review=arguments.require_review,
         exclude_blurred=arguments.exclude_blurred,
@@ -85,7 +85,7 @@ def _query(arguments: Arguments) -> PhotoQuery:
 def _rules(arguments: Arguments) -> Rules:
     return Rules(
         mode=cast(Mode, arguments.mode),
-        include=_nodes("include", arguments.include),
+        include=labels_in("include", arguments.include),
         taxonomy_level=_at_least("taxonomy_level", arguments.taxonomy_level, 0),
         label_policy=cast(LabelPolicy, _choice("label_policy", arguments.label_policy, LABEL_POLICIES)),
         label_depth=cast(LabelDepth, _choice("label_depth", arguments.label_depth, LABEL_DEPTHS)),
@@ -122,13 +122,6 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise SparsightError(f"{name} is not JSON: {text!r}: {error}.") from error
-
-
-def _nodes(name: str, text: str) -> tuple[tuple[str, ...], ...]:
-    labels = _json(name, text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise SparsightError(f'{name} is {text!r}; expected a JSON list of labels, such as ["dog", "cat/siamese"].')
-    return tuple(split_path(label) for label in labels)
 
 
 def _parameters(text: str) -> dict[str, Any]:
