@@ -45,7 +45,7 @@ class Reader:
     def read(self, outputs: Outputs) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
         """Tell of each of B images `label`, `score`, `levels`, `entropy`, `margin`, `distance` and `unfamiliar`.
 
-        docs/prediction.md says what they mean. `rejected` is whether the label means that the image is none to classify.
+        docs/prediction.md says what they mean. `rejected`: whether the label says that the image is none to classify.
 
         Returns:
             B rows, and float32, B x labels: the probability of each.
