@@ -26,12 +26,17 @@ from sparsight.local.records import RunFolder, all_runs
 from sparsight.local.services import Services, environment
 from sparsight.models.predictor import UnlikeImagesError
 from sparsight.models.pyfunc import PyfuncModel
+from sparsight.steps.data_prep import Arguments as PrepArguments
+from sparsight.steps.data_prep import main as prepare
 from sparsight.steps.embed import Arguments as EmbedArguments
 from sparsight.steps.embed import main as embed
+from sparsight.steps.fetch_model import Arguments as FetchArguments
+from sparsight.steps.fetch_model import main as fetch
 from sparsight.steps.predict import Arguments, main
 from sparsight.steps.train_classifier import Arguments as TrainArguments
 from sparsight.steps.train_classifier import main as train
 from sparsight.stores.models import fetch_model
+from tests.photos import contents
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 NAME = "predict-test"
@@ -194,3 +199,20 @@ def test_a_model_of_an_older_version_leaves_distances_empty(run: RunFolder, root
     assert "holds nothing of its training photos" in (tmp_path / "predictions" / "index.html").read_text()
     with_distances = load_predictions(output(run, "predict", "predictions"))
     assert table["label"].tolist() == with_distances["label"].tolist()
+
+
+def test_a_fetched_model_tells_its_version_and_what_its_images_are_to_be(root: Path, tmp_path: Path) -> None:
+    for name, model in (("named", f"{NAME}@latest"), ("numbered", f"{NAME}/1"), ("copied", str(tmp_path / "named"))):
+        fetch(FetchArguments(model=model, model_folder=tmp_path / name, preprocessing=tmp_path / f"{name}-images"))
+    assert contents(tmp_path / "named") == contents(tmp_path / "numbered") == contents(tmp_path / "copied")
+    assert json.loads((tmp_path / "named" / "version.json").read_text()) == {"name": NAME, "version": 1}
+    wanted = read_manifest(tmp_path / "named-images", "preprocessing").parameters
+    assert wanted == {"image_size": 16, "resize": "squash"}
+    with pytest.raises(SparsightError, match="'nothing' is neither a folder that is there nor a registered model"):
+        fetch(FetchArguments(model="nothing", model_folder=tmp_path / "none", preprocessing=tmp_path / "no-images"))
+    assert not (tmp_path / "none").exists()
+    prepared = PrepArguments(
+        dataset=tmp_path, images=tmp_path / "images", image_size=32, preprocessing=tmp_path / "named-images"
+    )
+    with pytest.raises(SparsightError, match=r"Both image_size \(32\) and preprocessing"):
+        prepare(prepared)
