@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sparsight.steps.arguments import run_step
 
 if TYPE_CHECKING:
+    import torch
+
     from sparsight.data.packed import PackedImages
     from sparsight.models.prediction import Reader
     from sparsight.models.predictor import Predictor
@@ -35,6 +37,7 @@ def main(arguments: Arguments) -> None:
     from sparsight.training.publishing import weights_digest
 
     images, device = PackedImages(arguments.images), best_device()
+    precision = resolve_precision(arguments.precision, device)
     with model_folder(one_model(arguments.model, arguments.model_folder)) as (folder, version):
         predictor, digest = Predictor.load(folder).to(device), weights_digest(folder)
     reader = Reader(predictor, arguments.familiar_share)
@@ -44,11 +47,11 @@ def main(arguments: Arguments) -> None:
         "weights_digest": digest,
         "familiar_share": arguments.familiar_share,
         "unfamiliar_beyond": reader.limit,
-        "precision": str(resolve_precision(arguments.precision, device)).removeprefix("torch."),
+        "precision": str(precision).removeprefix("torch."),
         "images": dict(images.manifest.parameters),
     }
     if not is_finished(arguments.predictions, "predictions", parameters):
-        _predict(arguments, images, predictor, reader, parameters)
+        _predict(arguments, images, predictor, reader, precision, parameters)
 
 
 def _predict(
@@ -56,6 +59,7 @@ def _predict(
     images: "PackedImages",
     predictor: "Predictor",
     reader: "Reader",
+    precision: "torch.dtype",
     parameters: dict[str, Any],
 ) -> None:
     import numpy as np
@@ -63,13 +67,11 @@ def _predict(
     from sparsight.data.artefact import new_artefact
     from sparsight.data.predictions import PredictionWriter
     from sparsight.evaluation.prediction_report import PredictionSummary, write_prediction_report
-    from sparsight.models.precision import best_device, resolve_precision
     from sparsight.progress import Progress
     from sparsight.training.labelled import distinct
     from sparsight.training.predicting import predict_by_batch
 
     positions, _ = distinct(images, np.arange(len(images)))
-    precision = resolve_precision(arguments.precision, best_device())
     progress = Progress("Predicting", len(positions), "photos")
     summary = PredictionSummary(reader.limit)
     with new_artefact(arguments.predictions, "predictions", parameters) as draft:

@@ -33,11 +33,11 @@ def learn_familiarity(backbone: nn.Module, splits: LabelledSplits, preprocessing
     labels = splits.labels[train]
     embeddings = _embed(backbone, splits.images, train, preprocessing)
     valid = _some(splits.valid[np.isin(splits.valid, splits.images.positions("valid"))])
+    fitted = fit(embeddings, labels)
     if len(valid) >= FEWEST:
-        fitted = fit(embeddings, labels)
         distances = fitted(_embed(backbone, splits.images, valid, preprocessing))
     else:
-        fitted, distances = fit(embeddings, labels), held_out_distances(embeddings, labels)
+        distances = held_out_distances(embeddings, labels)
     return Familiarity(fitted.means, fitted.whitening, distances.sort().values)
 
 
