@@ -37,6 +37,7 @@ SURFACE = {
     "models show": ["MODEL", "--no-services", *WORKSPACE],
     "models promote": ["MODEL", "--metric", "--by", "--images", "--force", "--no-services", *WORKSPACE],
     "models download": ["MODEL", "--into", "--no-services", *WORKSPACE],
+    "models export": ["MODEL", "--onnx", "--no-services", *WORKSPACE],
 }
 HEAVY = {"azure", "torch", "mlflow", "pandas", "numpy", "rich.table", "psutil"}
 

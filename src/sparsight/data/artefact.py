@@ -26,6 +26,7 @@ VERSIONS = {
     "tasks": 1,
     "synced_labels": 1,
     "label_quality": 1,
+    "preprocessing": 1,
 }
 
 
@@ -155,6 +156,15 @@ def leave_artefact(work: Path, target: Path) -> None:
     (work / _MARK).unlink(missing_ok=True)
     if work != target and work.is_dir():
         work.replace(target)
+
+
+def copy_artefact(source: Path, target: Path) -> None:
+    """Copy an artefact, also over an unfinished copy; the manifest comes last, and makes it whole."""
+    files = [path for path in source.rglob("*") if path.is_file()]
+    for file in sorted(files, key=lambda file: file == source / MANIFEST):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(copy, file.read_bytes())
 
 
 def draft_folder(target: Path) -> Path:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from sparsight.data.labels import is_sound
+
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0b62a4", "#d55e00", "#00795a", "#8a4a9e", "#667085"
 """Told apart also with red-green blindness; 4.5 : 1 on white, so that they serve as text colours too."""
 INK, PALE = "#1d2433", "#d7dce4"
 DPI = 130
+NO_ANSWER = "no answer"
+"""What an empty predicted label is shown as."""
 # Labels are anybody's text: one with two dollar signs is no formula, and would end the drawing as a wrong one.
 matplotlib.rcParams["text.parse_math"] = False
 
@@ -37,8 +42,29 @@ class Tile:
     score: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """One photo, uint8 H x W x 3, under a title of some colour and a line below that."""
+
+    image: NDArray[np.uint8]
+    title: str
+    line: str
+    colour: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Counts of photos between K + 1 edges: of at most two kinds, on top of each other, K counts by the kind's name."""
+
+    title: str
+    unit: str
+    edges: NDArray[np.floating]
+    counts: Mapping[str, NDArray[np.integer]]
+
+
 def shorten(text: str, length: int = 24) -> str:
-    """Cut a long label in the middle, so that both ends of a path stay readable."""
+    """Cut a long label in the middle, so that both ends of a path stay readable; say so where there is none."""
+    text = text or NO_ANSWER
     if len(text) <= length:
         return text
     head = (length - 1) // 2
@@ -105,29 +131,80 @@ def plot_curves(path: Path, losses: Sequence[Curve], scores: Sequence[Curve], be
     _save(figure, path)
 
 
-def plot_gallery(path: Path, wrong: Sequence[Tile], right: Sequence[Tile], columns: int = 6) -> None:
-    """Draw photos with what they are and what they were taken for: wrong predictions first, then right ones."""
-    sections = [(title, tiles) for title, tiles in (("Wrong", wrong), ("Right", right)) if tiles]
-    rows = [-(-len(tiles) // columns) for _, tiles in sections]
-    figure = Figure((columns * 1.75, sum(rows) * 2.15 + 0.4 * len(rows)), layout="constrained")
-    parts = figure.subfigures(len(sections), 1, squeeze=False, height_ratios=[count + 0.2 for count in rows]).ravel()
-    for part, (title, tiles), count in zip(parts, sections, rows, strict=True):
-        part.suptitle(f"{title} ({len(tiles)} shown)", x=0.01, ha="left", fontweight="bold", fontsize=11)
-        grid = part.subplots(count, columns, squeeze=False).ravel()
-        for axes in grid:
-            axes.axis("off")
-        for axes, tile in zip(grid, tiles, strict=False):
-            _tile(axes, tile)
+def plot_coverage(path: Path, curve: pd.DataFrame, threshold: float | None) -> None:
+    """Draw for each level how many images are answered against how often rightly, the threshold in force marked.
+
+    Args:
+        path: the PNG file.
+        curve: threshold, level, coverage and accuracy, as `ranking.coverage` gives them.
+        threshold: the one in force; None where there is none.
+    """
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (level, rows) in enumerate(curve.dropna().groupby("level")):
+        colour = (BLUE, ORANGE, GREEN, PURPLE)[number % 4]
+        axes.plot(100 * rows["coverage"], 100 * rows["accuracy"], color=colour, label=f"level {level}")
+        if threshold is not None:
+            chosen = rows[rows["threshold"] >= threshold - 1e-9][:1]
+            axes.plot(100 * chosen["coverage"], 100 * chosen["accuracy"], "o", color=colour)
+    _dress(axes, "How many are answered, and how often rightly")
+    axes.set_xlabel("Images answered at this level, %")
+    axes.set_ylabel("Right among them, %")
+    axes.set_xlim(0, 102)
+    axes.set_ylim(top=101)
+    axes.legend(frameon=False, title=None if threshold is None else f"dot: threshold {threshold:g}")
     _save(figure, path)
 
 
-def _tile(axes: Axes, tile: Tile) -> None:
-    is_right = tile.truth == tile.predicted
-    axes.imshow(tile.image, interpolation="nearest" if tile.image.shape[0] < 100 else "antialiased")
+def plot_gallery(path: Path, wrong: Sequence[Tile], right: Sequence[Tile], columns: int = 6) -> None:
+    """Draw photos with what they are and what they were taken for: wrong predictions first, then right ones."""
+    plot_photos(path, {"Wrong": list(map(_captioned, wrong)), "Right": list(map(_captioned, right))}, columns)
+
+
+def _captioned(tile: Tile) -> Captioned:
+    is_right = is_sound(tile.predicted, tile.truth)
     verdict = f"{'✓' if is_right else '✗'} {shorten(tile.predicted, 20)} {tile.score:.0%}"
-    axes.set_title(verdict, fontsize=8, color=GREEN if is_right else ORANGE, fontweight="bold", pad=14)
-    truth = "" if is_right else f"is {shorten(tile.truth, 22)}"
-    axes.text(0.5, 1.02, truth, transform=axes.transAxes, ha="center", va="bottom", fontsize=8, color=INK)
+    truth = "" if tile.truth == tile.predicted else f"is {shorten(tile.truth, 22)}"
+    return Captioned(image=tile.image, title=verdict, line=truth, colour=GREEN if is_right else ORANGE)
+
+
+def plot_photos(path: Path, sections: Mapping[str, Sequence[Captioned]], columns: int = 6) -> None:
+    """Draw photos in sections, each under its name; sections without photos are left out."""
+    shown = [(title, photos) for title, photos in sections.items() if photos]
+    rows = [-(-len(photos) // columns) for _, photos in shown]
+    figure = Figure((columns * 1.75, sum(rows) * 2.15 + 0.4 * len(rows)), layout="constrained")
+    parts = figure.subfigures(len(shown), 1, squeeze=False, height_ratios=[count + 0.2 for count in rows]).ravel()
+    for part, (title, photos), count in zip(parts, shown, rows, strict=True):
+        part.suptitle(f"{title} ({len(photos)} shown)", x=0.01, ha="left", fontweight="bold", fontsize=11)
+        grid = part.subplots(count, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, photo in zip(grid, photos, strict=False):
+            _photo(axes, photo)
+    _save(figure, path)
+
+
+def _photo(axes: Axes, photo: Captioned) -> None:
+    axes.imshow(photo.image, interpolation="nearest" if photo.image.shape[0] < 100 else "antialiased")
+    axes.set_title(photo.title, fontsize=8, color=photo.colour, fontweight="bold", pad=14)
+    axes.text(0.5, 1.02, photo.line, transform=axes.transAxes, ha="center", va="bottom", fontsize=8, color=INK)
+
+
+def plot_histograms(path: Path, histograms: Sequence[Histogram]) -> None:
+    """Draw histograms of photos side by side."""
+    figure = Figure((5 * len(histograms), 3.4), layout="constrained")
+    for axes, histogram in zip(figure.subplots(1, len(histograms), squeeze=False)[0], histograms, strict=True):
+        bottom = np.zeros(len(histogram.edges) - 1)
+        for (name, heights), colour in zip(histogram.counts.items(), (BLUE, ORANGE), strict=False):
+            widths = np.diff(histogram.edges)
+            axes.bar(histogram.edges[:-1], heights, widths, bottom, align="edge", color=colour, label=name, ec="white")
+            bottom += heights
+        _dress(axes, histogram.title)
+        axes.set(xlabel=histogram.unit, ylabel="Photos")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(histogram.counts) > 1:
+            axes.legend(frameon=False)
+    _save(figure, path)
 
 
 def plot_comparison(

@@ -9,14 +9,11 @@ from sparsight.errors import SparsightError
 from sparsight.evaluation.metrics import Metrics, Predictions, evaluate
 from sparsight.evaluation.probes import embed
 from sparsight.models.classifier import load_classifier
-from sparsight.models.folder import ModelDescription
+from sparsight.models.labelling import Labeller
+from sparsight.models.predictor import check_images
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.models import fetch_model
 from sparsight.stores.registry import ModelRegistry, ModelVersion
-
-
-class UnlikeImagesError(SparsightError):
-    """A model was trained on images of another size, or made square in another way."""
 
 
 def retested(registry: ModelRegistry, version: ModelVersion, images: PackedImages) -> ModelVersion:
@@ -37,7 +34,7 @@ def retested(registry: ModelRegistry, version: ModelVersion, images: PackedImage
 def measure(folder: Path, images: PackedImages, name: str) -> Metrics:
     """Measure a classifier's model folder on the labelled test images; `name` is what errors call it."""
     network, description = load_classifier(folder)
-    _check(images, description, name)
+    check_images(images, description, name)
     labels = images.index["label"].fillna("").to_numpy(object)
     positions = images.positions("test")
     positions = positions[labels[positions] != ""]
@@ -45,18 +42,9 @@ def measure(folder: Path, images: PackedImages, name: str) -> Metrics:
         raise SparsightError(
             f"{images.folder} has no labelled test image.", hint="Give an images folder that has some."
         )
-    chances = embed(network, images, positions, description.preprocessing).softmax(dim=1).numpy()
+    labeller = Labeller(description)
+    answers = labeller.read(embed(network, images, positions, description.preprocessing))
     ids = images.index["id"].to_numpy(object)[positions].tolist()
-    predictions = Predictions.of_probabilities(ids, labels[positions].tolist(), chances, description.classes)
-    return evaluate(predictions, description.classes)
-
-
-def _check(images: PackedImages, description: ModelDescription, name: str) -> None:
-    wanted = (description.preprocessing.image_size, description.preprocessing.resize)
-    found = (images.size[0], images.manifest.parameters["resize"])
-    if found != wanted:
-        raise UnlikeImagesError(
-            f"{images.folder} holds images of {found[0]} pixels, resize {found[1]}; {name} was trained on {wanted[0]} "
-            f"pixels, resize {wanted[1]}.",
-            hint="Give images that data_prep made as both models need them.",
-        )
+    predictions = Predictions.of_answers(ids, labels[positions].tolist(), labeller, answers)
+    reject = description.hierarchy.reject if description.hierarchy else ()
+    return evaluate(predictions, description.classes, reject=reject)

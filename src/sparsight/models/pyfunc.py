@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sparsight
-from sparsight.data.augment import normalise
 from sparsight.data.decode import decode_image
 from sparsight.errors import SparsightError
-from sparsight.models.classifier import open_backbone, open_classifier
+from sparsight.models.familiarity import FAMILIARITY, Familiarity
 from sparsight.models.folder import DESCRIPTION, WEIGHTS, ModelDescription, Preprocessing, read_weights
+from sparsight.models.labelling import Labeller
+from sparsight.models.prediction import Reader, labels_of
+from sparsight.models.predictor import Predictor
 from sparsight.stores.registry import MLFLOW_MODEL
 
 if TYPE_CHECKING:
@@ -44,9 +47,14 @@ class PyfuncModel:
     """What `mlflow.pyfunc.load_model` wraps: a model artefact's network and its preprocessing."""
 
     def __init__(self, folder: Path) -> None:
-        self.network: torch.nn.Module
-        self.description: ModelDescription
-        self.network, self.description = _open(folder)
+        self.predictor = _open(folder)
+        self.reader: Reader | None = None
+        self.columns = ["embedding"]
+        if self.predictor.head is not None:
+            self.reader = Reader(self.predictor)
+            self.columns = [
+                *_columns(self.predictor.description, tells_distance=self.predictor.familiarity is not None)
+            ]
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict from encoded images.
@@ -56,8 +64,12 @@ class PyfuncModel:
             params: MLflow passes them; there are none.
 
         Returns:
-            One row per image. Classifier: `label`, `score` (the label's probability), and for each class its
-            probability in column `p(class)`. Backbone: `embedding`, a list of floats.
+            One row per image. Backbone: `embedding`, a list of floats. Classifier: `label`, `score` (the label's
+            probability), and for each class its probability in column `p(class)`. Hierarchical classifier: `label` is
+            empty where no node is sure enough; `label_1`, `score_1` and so on say the most probable way down, level by
+            level, empty and 0 below its end; `rejected` whether the image is none to classify, where that was declared;
+            and each node has its `p(node)`. Of either that knows what it was trained on, `distance` from that, and
+            whether the image is `unfamiliar`.
 
         Raises:
             SparsightError: no column `image`, or an image that can't be decoded, with its row.
@@ -65,30 +77,30 @@ class PyfuncModel:
         if COLUMN not in model_input:
             raise SparsightError(f"Expected a column {COLUMN!r}, found {', '.join(map(str, model_input.columns))}.")
         images = model_input[COLUMN].tolist()
-        outputs = [self._forward(images[start : start + BATCH], start) for start in range(0, len(images), BATCH)]
-        values = np.concatenate(outputs) if outputs else np.empty((0, max(1, len(self.description.classes))))
-        return self._table(values, model_input.index)
+        parts = [self._table(images[start : start + BATCH], start) for start in range(0, len(images), BATCH)]
+        told = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=self.columns)
+        return told.set_index(model_input.index)
 
     @torch.inference_mode()
-    def _forward(self, contents: list[bytes | str], first: int) -> NDArray[np.float32]:
-        preprocessing = self.description.preprocessing
+    def _table(self, contents: list[bytes | str], first: int) -> pd.DataFrame:
+        preprocessing = self.predictor.description.preprocessing
         images = np.stack([_decode(content, preprocessing, first + row) for row, content in enumerate(contents)])
-        output = self.network(normalise(torch.from_numpy(images), preprocessing.mean, preprocessing.std))
-        if self.description.kind == "classifier":
-            output = output.softmax(dim=1)
-        result: NDArray[np.float32] = output.numpy()
-        return result
+        outputs = self.predictor(torch.from_numpy(images))
+        if self.reader is None:
+            return pd.DataFrame({"embedding": outputs.embedding.numpy().tolist()})
+        rows, probabilities = self.reader.read(outputs)
+        named = pd.DataFrame(probabilities, columns=[f"p({label})" for label in self.reader.labels])
+        told = pd.DataFrame([row | _by_level(row, self.reader.levels) for row in rows])
+        return pd.concat([told, named], axis=1)[self.columns]
 
-    def _table(self, values: NDArray[Any], index: pd.Index) -> pd.DataFrame:
-        if self.description.kind == "backbone":
-            return pd.DataFrame({"embedding": values.tolist()}, index=index)
-        classes = self.description.classes
-        best = values.argmax(axis=1)
-        labels = [classes[number] for number in best]
-        answer = pd.DataFrame({"label": labels, "score": values.max(axis=1)}, index=index)
-        return pd.concat(
-            [answer, pd.DataFrame(values, columns=_probability_columns(self.description), index=index)], axis=1
-        )
+
+def _by_level(row: Mapping[str, Any], levels: int) -> dict[str, Any]:
+    """The most probable way down as columns `label_1`, `score_1` and so on; empty and 0 below its end."""
+    columns: dict[str, Any] = {}
+    for level in range(levels):
+        node = row["levels"][level] if level < len(row["levels"]) else {"label": "", "probability": 0.0}
+        columns |= {f"label_{level + 1}": node["label"], f"score_{level + 1}": node["probability"]}
+    return columns
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
@@ -97,7 +109,7 @@ def _load_pyfunc(path: str) -> PyfuncModel:
 
 
 def save_pyfunc(folder: Path, description: ModelDescription) -> None:
-    """Write `mlflow_model` into a model folder that holds weights.safetensors and model.json already.
+    """Write `mlflow_model` into a model folder that holds weights.safetensors, model.json and the like already.
 
     It carries weights, description and this package's code, so it opens in any environment with the requirements it
     lists. The same weights give the same files. The input example is a drawn image, never one of the photos that the
@@ -118,11 +130,11 @@ def save_pyfunc(folder: Path, description: ModelDescription) -> None:
             loader_module=__name__,
             code_paths=[str(_copy_code(Path(place)))],
             mlflow_model=Model(model_uuid=_identity(folder).hex, utc_time_created=CREATED),
-            signature=signature_of(description),
+            signature=signature_of(description, tells_distance=(folder / FAMILIARITY).is_file()),
             input_example=example_input(description.preprocessing.image_size),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
         )
-    for name in (WEIGHTS, DESCRIPTION):
+    for name in _present(folder):
         _link(folder / name, target / name)
 
 
@@ -137,7 +149,7 @@ def _copy_code(place: Path) -> Path:
     return target
 
 
-def signature_of(description: ModelDescription) -> "ModelSignature":
+def signature_of(description: ModelDescription, *, tells_distance: bool) -> "ModelSignature":
     """Tell MLflow what goes in and what comes out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -145,8 +157,8 @@ def signature_of(description: ModelDescription) -> "ModelSignature":
 
     outputs: list[ColSpec | TensorSpec] = [ColSpec(Array(DataType.double), "embedding")]
     if description.kind == "classifier":
-        names = ("score", *_probability_columns(description))
-        outputs = [ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, name) for name in names)]
+        types = _columns(description, tells_distance=tells_distance)
+        outputs = [ColSpec(DataType[kind], name) for name, kind in types.items()]
     return ModelSignature(inputs=Schema([ColSpec(DataType.binary, COLUMN)]), outputs=Schema(outputs))
 
 
@@ -167,17 +179,22 @@ def _mlflow_pyfunc() -> Any:
         return importlib.import_module("mlflow.pyfunc")
 
 
-def _probability_columns(description: ModelDescription) -> list[str]:
-    return [f"p({name})" for name in description.classes]
+def _columns(description: ModelDescription, *, tells_distance: bool) -> dict[str, str]:
+    """What a classifier answers with: names, and MLflow's names of their types."""
+    columns = {"label": "string", "score": "double"}
+    if description.hierarchy:
+        for level in range(1, Labeller(description).tree.levels + 1):
+            columns |= {f"label_{level}": "string", f"score_{level}": "double"}
+        if description.hierarchy.reject:
+            columns["rejected"] = "boolean"
+    columns |= {f"p({label})": "double" for label in labels_of(description)}
+    return columns | ({"distance": "double", "unfamiliar": "boolean"} if tells_distance else {})
 
 
-def _open(folder: Path) -> tuple[torch.nn.Module, ModelDescription]:
+def _open(folder: Path) -> Predictor:
     """Open the network of an MLflow model folder, which has no manifest: MLflow's MLmodel file stands for it."""
     description = ModelDescription.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    weights = read_weights(folder)
-    if description.kind == "classifier":
-        return open_classifier(description, weights, folder).eval(), description
-    return open_backbone(description, weights, folder).eval(), description
+    return Predictor(description, read_weights(folder), Familiarity.read(folder), folder)
 
 
 def _decode(content: bytes | str, preprocessing: Preprocessing, row: int) -> NDArray[np.uint8]:
@@ -190,8 +207,13 @@ def _decode(content: bytes | str, preprocessing: Preprocessing, row: int) -> NDA
 
 def _identity(folder: Path) -> uuid.UUID:
     """Derive the model's identity from what it is, not from when it was written."""
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes() + (folder / DESCRIPTION).read_bytes())
+    digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in _present(folder)))
     return uuid.UUID(bytes=digest.digest()[:16], version=4)
+
+
+def _present(folder: Path) -> list[str]:
+    """Names of the files that a model is made of; not every one has all."""
+    return [name for name in (WEIGHTS, DESCRIPTION, FAMILIARITY) if (folder / name).is_file()]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ class Arguments:
     image_size: int | None = None
     backbone: str = "resnet18"
     resize: str = "fit"
+    preprocessing: Path | None = None
     concurrency: int = 32
     max_failures: float = 0.01
     max_pixels: int = 89_478_485
@@ -23,7 +24,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Pack the dataset's images at the size asked for, else at the one the backbone was made for."""
+    """Pack the dataset's images at the size asked for, else at the one the model or the backbone wants."""
     from sparsight.data.dataset import read_dataset
     from sparsight.data.fetching import Packing
     from sparsight.data.origin import origin_of
@@ -31,9 +32,10 @@ def main(arguments: Arguments) -> None:
     from sparsight.data.share import Share
     from sparsight.training.sharing import share_work
 
+    size, resize = _shape(arguments)
     packing = Packing(
-        size=_size_for(arguments.backbone) if arguments.image_size is None else arguments.image_size,
-        resize=arguments.resize,
+        size=size,
+        resize=resize,
         max_pixels=arguments.max_pixels,
         max_bytes=arguments.max_bytes,
     )
@@ -52,6 +54,24 @@ def main(arguments: Arguments) -> None:
         )
 
     share_work(arguments.instances, pack)
+
+
+def _shape(arguments: Arguments) -> tuple[int, str]:
+    """Find the images' edge in pixels, and how they are made square."""
+    from sparsight.data.artefact import read_manifest
+    from sparsight.errors import SparsightError
+
+    if arguments.preprocessing is None:
+        size = _size_for(arguments.backbone) if arguments.image_size is None else arguments.image_size
+        return size, arguments.resize
+    if arguments.image_size is not None:
+        raise SparsightError(
+            f"Both image_size ({arguments.image_size}) and preprocessing ({arguments.preprocessing}) are given.",
+            hint="Leave image_size out: the model says which size it wants.",
+        )
+    wanted = read_manifest(arguments.preprocessing, "preprocessing").parameters
+    print(f"The model wants images of {wanted['image_size']} pixels, resize {wanted['resize']}", flush=True)
+    return int(wanted["image_size"]), str(wanted["resize"])
 
 
 def _size_for(backbone: str) -> int:

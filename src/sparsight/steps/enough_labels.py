@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsight.data.artefact import MANIFEST, write_bytes
+from sparsight.data.artefact import copy_artefact
 from sparsight.errors import NothingToDo
 from sparsight.steps.arguments import run_step
 
@@ -27,10 +27,7 @@ def main(arguments: Arguments) -> None:
     if found.new < arguments.min_new:
         raise NothingToDo(f"{found}, {arguments.min_new:,} are asked for.")
     print(f"{found}.")
-    arguments.new_dataset.mkdir(parents=True, exist_ok=True)
-    # The manifest last: without it no reader opens the folder.
-    for file in sorted(arguments.dataset.iterdir(), key=lambda file: file.name == MANIFEST):
-        write_bytes(arguments.new_dataset / file.name, file.read_bytes())
+    copy_artefact(arguments.dataset, arguments.new_dataset)
 
 
 if __name__ == "__main__":
