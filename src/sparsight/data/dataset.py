@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparsight.data.annotations import write_annotations
 from sparsight.data.artefact import new_artefact, read_manifest, write_text
 from sparsight.data.distribution import draw_distribution
 from sparsight.data.labels import (
@@ -221,7 +222,13 @@ def twins(dataset: Dataset) -> int:
     return sum(len(splits[photo.file_hash.lower()]) > 1 for photo in dataset.photos if photo.file_hash)
 
 
-def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Mapping[str, Any]) -> None:
+def write_dataset(
+    dataset: Dataset,
+    target: FilePath,
+    mode: Mode,
+    parameters: Mapping[str, Any],
+    annotations: pd.DataFrame | None = None,
+) -> None:
     """Write the dataset artefact; the same dataset gives the same bytes.
 
     Args:
@@ -229,6 +236,7 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
         target: the folder, whole or absent.
         mode: labelled data has three splits, other has `train` only.
         parameters: what made it, JSON-able.
+        annotations: of labelled data, what each annotator said, as `annotations_of` lists it.
 
     Raises:
         SparsightError: `target` is finished already.
@@ -244,6 +252,8 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
         draft.counts["dropped"] = sum(dataset.dropped.values())
         if mode == "labelled":
             draft.counts["annotations"] = sum(photo.annotations for photo in dataset.photos)
+        if annotations is not None:
+            write_annotations(draft.folder, annotations)
         containers = {photo.id: photo.container for photo in dataset.photos}
         write_text(draft.folder / "containers.json", json.dumps(containers, indent=0, sort_keys=True) + "\n")
         _write_csv(distribution, draft.folder / "distribution.csv")

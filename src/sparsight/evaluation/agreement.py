@@ -95,7 +95,7 @@ def measure_agreement(votes: Votes, *, resamples: int = RESAMPLES, seed: int = 0
 
 
 def _distances(votes: Votes) -> list[Distances]:
-    nodes = votes.sets.astype(np.int64) @ nodes_of(votes.labels) > 0
+    nodes = nodes_of(votes)
     return [measure(votes.sets if name == "nominal" else nodes) for name, measure in DISTANCES.items()]
 
 

@@ -1,6 +1,6 @@
 """Who said what about which photo, at one level of the taxonomy, in numbers that counting is fast with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sparsight.data.labels import at_level, join_path, split_path
+from sparsight.data.labels import at_level, deepest, join_path, split_path
+from sparsight.data.tree import Tree
 
 PHOTO = ["container", "id"]
 """Columns that name a photo: ids are unique within a container."""
@@ -17,6 +18,8 @@ PHOTO = ["container", "id"]
 @dataclass(frozen=True, kw_only=True)
 class Votes:
     """What annotators said about photos. A vote is what one annotator said about one photo: one label or several.
+
+    A label above another one of the same vote goes without saying and isn't there.
 
     Attributes:
         photos: P rows: container, id.
@@ -38,14 +41,15 @@ class Votes:
     choice: NDArray[np.int64]
 
     @classmethod
-    def of(cls, annotations: pd.DataFrame, level: int) -> "Votes":
+    def of(cls, annotations: pd.DataFrame, level: int, *, shallow: bool = False) -> "Votes":
         """Cut annotations at a level and unite each annotator's; who names nothing that deep doesn't vote.
 
         Args:
             annotations: columns container, id, annotator, label, as `data.annotations` holds them.
             level: 1 is the first level; 0 is the whole path.
+            shallow: whether labels that end above the level count, too.
         """
-        cut = {label: _cut(label, level) for label in annotations["label"].unique()}
+        cut = {label: _cut(label, level, shallow) for label in annotations["label"].unique()}
         table = annotations[[*PHOTO, "annotator"]].assign(label=annotations["label"].map(cut))
         table = table.dropna(subset="label").drop_duplicates().sort_values([*PHOTO, "annotator", "label"])
         photo = table.groupby(PHOTO, sort=True).ngroup().to_numpy(np.int64)
@@ -53,6 +57,7 @@ class Votes:
         label, labels = pd.factorize(table["label"], sort=True)
         vote = np.cumsum(_changes(photo, annotator)) - 1
         rows, choice = distinct_groups(vote, label.astype(np.int64))
+        rows, choice = _without_ancestors(rows, choice, list(labels))
         first = np.flatnonzero(_changes(vote))
         return cls(
             photos=table[PHOTO].drop_duplicates().reset_index(drop=True),
@@ -88,9 +93,22 @@ class Votes:
         return [self.labels[number] for number in self.members[choice] if number >= 0]
 
 
-def _cut(label: str, level: int) -> str | None:
-    path = at_level(split_path(label), level)
-    return None if path is None else join_path(path)
+def _cut(label: str, level: int, shallow: bool) -> str | None:
+    path = split_path(label)
+    cut = at_level(path, min(level, len(path)) if shallow else level)
+    return join_path(cut) if cut else None
+
+
+def _without_ancestors(
+    rows: NDArray[np.int64], choice: NDArray[np.int64], labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Leave labels out of sets that lie above others in them, and find the sets that are equal then."""
+    paths = [split_path(label) for label in labels]
+    number_of = {path: number for number, path in enumerate(paths)}
+    sets = [sorted(number_of[path] for path in deepest(paths[label] for label in row if label >= 0)) for row in rows]
+    owner = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
+    found, inverse = distinct_groups(owner, np.array([label for each in sets for label in each], np.int64))
+    return found, inverse[choice]
 
 
 def _changes(*columns: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -147,16 +165,10 @@ def levels_of(labels: Sequence[str]) -> list[int]:
     return [*range(1, depth + 1), 0]
 
 
-def nodes_of(labels: Sequence[str]) -> NDArray[np.bool_]:
-    """Which nodes of the taxonomy each label stands for, itself and all above it: bool, L x nodes."""
-    above = [list(_with_ancestors(label)) for label in labels]
-    number_of = {node: number for number, node in enumerate(sorted({node for each in above for node in each}))}
-    table = np.zeros((len(labels), len(number_of)), bool)
-    for row, nodes in enumerate(above):
-        table[row, [number_of[node] for node in nodes]] = True
+def nodes_of(votes: Votes) -> NDArray[np.bool_]:
+    """Which nodes of the taxonomy each set of labels stands for, the labels and all above them: bool, S x nodes."""
+    paths = [split_path(label) for label in votes.labels]
+    tree = Tree(paths)
+    above = tree.above[[tree.numbers[path] for path in paths]]
+    table: NDArray[np.bool_] = votes.sets.astype(np.float32) @ above.astype(np.float32) > 0
     return table
-
-
-def _with_ancestors(label: str) -> Iterator[str]:
-    path = split_path(label)
-    return (join_path(path[:depth]) for depth in range(1, len(path) + 1))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from sparsight.data.annotations import annotations_of
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
 from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy, split_path
@@ -58,8 +59,10 @@ def main(arguments: Arguments) -> None:
     del parameters["dataset"]
     if is_finished(arguments.dataset, "dataset", parameters):
         return
-    dataset = build_dataset(asyncio.run(_fetch(settings, query)), rules)
-    write_dataset(dataset, arguments.dataset, rules.mode, parameters)
+    rows = asyncio.run(_fetch(settings, query))
+    dataset = build_dataset(rows, rules)
+    annotations = annotations_of(rows) if rules.mode == "labelled" else None
+    write_dataset(dataset, arguments.dataset, rules.mode, parameters, annotations)
     _tell(dataset, rules)
 
 
