@@ -65,6 +65,8 @@ def test_tables_are_what_their_definitions_say(paths: list[Path]) -> None:
     tree = Tree(paths)
     for row, one in enumerate(every(tree)):
         below = [node for node in every(tree) if one in prefixes(node)]
+        assert [tree.path(number) for number in tree.lines[row]][: len(one)] == [one[: d + 1] for d in range(len(one))]
+        assert set(tree.lines[row, len(one) :]) <= {ROOT}
         assert tree.heights[row] == max(len(node) for node in below) - len(one)
         for column, other in enumerate(every(tree)):
             common = max(prefixes(one) & prefixes(other), key=len)

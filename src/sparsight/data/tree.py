@@ -82,13 +82,19 @@ class Tree:
         return table
 
     @cached_property
+    def lines(self) -> NDArray[np.int64]:
+        """int64, N + 1 x levels: the nodes from the first level down to each; ROOT below it."""
+        table = np.full((len(self) + 1, self.levels), ROOT, np.int64)
+        for number, path in enumerate(self.nodes):
+            table[number] = table[self.parents[number]]
+            table[number, len(path) - 1] = number
+        return table
+
+    @cached_property
     def common(self) -> NDArray[np.int64]:
         """int64, N + 1 x N + 1: the lowest common ancestor, which is one of the two where it lies above the other."""
-        lines = np.full((len(self) + 1, self.levels + 1), ROOT, np.int64)
-        for number, path in enumerate(self.nodes):
-            lines[number] = lines[self.parents[number]]
-            lines[number, len(path)] = number
-        return np.take_along_axis(lines, self._shared, axis=1)
+        from_root = np.insert(self.lines, 0, ROOT, axis=1)
+        return np.take_along_axis(from_root, self._shared, axis=1)
 
     @cached_property
     def distances(self) -> NDArray[np.int64]:

@@ -44,13 +44,26 @@ class Preprocessing(Description):
     std: tuple[float, float, float]
 
 
+class HierarchyDescription(Description):
+    """How a classifier's logits become probabilities of a tree's nodes, and which node is the answer."""
+
+    heads: Literal["per_parent", "leaves"] = Field(description="a softmax for each parent, or one over the leaves")
+    temperatures: dict[str, float] = Field(description="by head: what its logits are divided by; the root is ''")
+    decision: Literal["confident", "expected_distance"] = Field(
+        description="the deepest node that is sure enough, or the leaf of the least expected distance to the true one"
+    )
+    threshold: float = Field(description="the probability from which a node is sure enough")
+    reject: tuple[str, ...] = Field(default=(), description="nodes at or below which an image is none to classify")
+
+
 class ModelDescription(Description):
     """Content of model.json: architecture, preprocessing and hyperparameters."""
 
     kind: Literal["backbone", "classifier"]
     backbone: BackboneDescription
     head: HeadDescription | None = None
-    classes: tuple[str, ...] = ()
+    hierarchy: HierarchyDescription | None = None
+    classes: tuple[str, ...] = Field(default=(), description="label paths that the head's logits stand for, in order")
     preprocessing: Preprocessing
     hyperparameters: dict[str, Any] = {}
 

@@ -1,8 +1,12 @@
 """Publishes model folders as versions of registered models, and fetches them again, whichever registry there is."""
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sparsight.errors import SparsightError
 from sparsight.stores.lineage import Lineage
@@ -15,6 +19,9 @@ from sparsight.stores.registry import (
     resolve,
     whole_model,
 )
+
+VERSION = "version.json"
+"""In a fetched model: which version it is."""
 
 
 def register_model(folder: Path, name: str, lineage: Lineage, registry: ModelRegistry | None = None) -> ModelVersion:
@@ -69,10 +76,65 @@ def fetch_model(reference: str | ModelVersion, into: Path, registry: ModelRegist
     try:
         chosen.download(version, draft)
         _check(draft, version)
+        told = {"name": version.name, "version": version.number}
+        (draft / VERSION).write_text(json.dumps(told) + "\n", encoding="utf-8")
         _name(draft, into)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return into
+
+
+def fetched_version(folder: Path) -> str:
+    """Say which registered version a model folder was fetched as, such as `photos/3`; empty where that isn't known."""
+    path = folder / VERSION
+    if not path.is_file():
+        return ""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return f"{told['name']}/{told['version']}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise SparsightError(f"{path} doesn't tell a model's version: {error}.") from error
+
+
+@contextmanager
+def model_folder(model: str) -> Iterator[tuple[Path, str]]:
+    """Give a model's folder for the length of a block: a registered one is fetched, a folder is taken as it is.
+
+    Args:
+        model: a folder's path, or a registered model: `name@latest`, `name@production`, `name/3`.
+
+    Returns:
+        The folder, and the version it is, such as `photos/3`; empty where that isn't known.
+
+    Raises:
+        SparsightError: it is neither, or the registry can't be reached.
+    """
+    if Path(model).is_dir():
+        yield Path(model), fetched_version(Path(model))
+    elif is_reference(model):
+        version = find_model(model)
+        with TemporaryDirectory(prefix="sparsight-") as place:
+            yield fetch_model(version, Path(place) / "model"), version.reference
+    else:
+        raise SparsightError(
+            f"{model!r} is neither a folder that is there nor a registered model; "
+            "expected name@latest, name@production, name/3, or a folder."
+        )
+
+
+def one_model(model: str | None, folder: Path | None) -> str:
+    """Take the one model that a step's inputs `model` and `model_folder` name.
+
+    Raises:
+        SparsightError: both are given, or neither.
+    """
+    if (model is None) == (folder is None):
+        given = "Neither model nor model_folder is" if model is None else f"Both model ({model!r}) and model_folder are"
+        raise SparsightError(
+            f"{given} given; expected one of them.",
+            hint="Give a registered model as model, or the folder of an earlier step as model_folder.",
+        )
+    return str(folder) if model is None else model
 
 
 def _new_draft(into: Path) -> Path:

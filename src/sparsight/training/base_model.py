@@ -1,7 +1,6 @@
 """Where a classifier's backbone comes from: the registry, a folder, ImageNet weights, or none."""
 
-import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from sparsight.errors import SparsightError
 from sparsight.models.backbones import backbone_preprocessing, create_backbone, describe_backbone
 from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription
-from sparsight.stores.models import fetch_model, find_model
+from sparsight.stores.models import fetched_version, model_folder
 from sparsight.stores.registry import is_reference
 
+FOLDER = "the weights of a model folder"
 Channels = tuple[float, float, float]
 
 
@@ -78,26 +78,23 @@ def open_base_model(
                 f"Both base_model ({base_model!r}) and base_model_folder ({folder}) are given; expected one of them.",
                 hint="Leave base_model at 'none' to use the folder.",
             )
-        return _from_folder(folder, "the weights of a model folder")
+        return _from_folder(folder, FOLDER, fetched_version(folder))
     if base_model == "imagenet":
         small_image_stem = "off"
     if base_model in {"none", "imagenet"}:
         description = describe_backbone(backbone, small_image_stem, image_size)
         return _from_nothing(description, seed, pretrained=base_model == "imagenet")
-    if Path(base_model).is_dir():
-        return _from_folder(Path(base_model), "the weights of a model folder")
-    if is_reference(base_model):
-        version = find_model(base_model)
-        with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
-            base = _from_folder(fetch_model(version, Path(place) / "model"), base_model)
-        return replace(base, version=version.reference)
-    raise SparsightError(
-        f"base_model {base_model!r} is neither a folder that is there nor a registered model; "
-        "expected none, imagenet, name@latest, name/3, or a folder."
-    )
+    if not (Path(base_model).is_dir() or is_reference(base_model)):
+        raise SparsightError(
+            f"{base_model!r} is neither a folder that is there nor a registered model; "
+            "expected none, imagenet, name@latest, name/3, or a folder."
+        )
+    with model_folder(base_model) as (found, version):
+        origin = FOLDER if Path(base_model).is_dir() else base_model
+        return _from_folder(found, origin, version)
 
 
-def _from_folder(folder: Path, origin: str) -> BaseModel:
+def _from_folder(folder: Path, origin: str, version: str) -> BaseModel:
     backbone, description = load_backbone(folder)
     preprocessing = description.preprocessing
     return BaseModel(
@@ -108,6 +105,7 @@ def _from_folder(folder: Path, origin: str) -> BaseModel:
         origin=origin,
         image_size=preprocessing.image_size,
         hyperparameters=description.hyperparameters,
+        version=version,
     )
 
 

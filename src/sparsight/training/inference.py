@@ -1,6 +1,6 @@
 """Runs networks over packed images, without gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from sparsight.training.loop import fetch_batches
 EMBEDDING_BATCH = 256
 
 
-@torch.no_grad()
 def apply(
     network: nn.Module,
     images: PackedImages,
@@ -36,12 +35,28 @@ def apply(
     Returns:
         float32, N x outputs, on the device.
     """
-    batches = [positions[start : start + EMBEDDING_BATCH] for start in range(0, len(positions), EMBEDDING_BATCH)]
-    outputs = []
-    for pixels in fetch_batches(images, batches, device):
+    return torch.cat([*apply_by_batch(network, images, positions, view, device, precision)])
+
+
+@torch.no_grad()
+def apply_by_batch(
+    network: nn.Module,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    view: Callable[[Tensor], Tensor],
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+) -> Iterator[Tensor]:
+    """Do as `apply` does, and yield the outputs of one batch after the other."""
+    for pixels in fetch_batches(images, batches(positions), device):
         with mixed(device, precision):
-            outputs.append(network(view(pixels)).float())
-    return torch.cat(outputs)
+            outputs = network(view(pixels)).float()
+        yield outputs
+
+
+def batches(positions: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut positions into batches that a network takes at once, in order."""
+    return [positions[start : start + EMBEDDING_BATCH] for start in range(0, len(positions), EMBEDDING_BATCH)]
 
 
 def measured_batch_norm(network: nn.Module) -> bool:

@@ -1,0 +1,44 @@
+"""Embeddings of an image set: one row for each distinct image, memory-mapped, beside an index that says whose it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sparsight.data.artefact import Manifest, read_manifest
+from sparsight.errors import SparsightError
+
+EMBEDDINGS = "embeddings.npy"
+INDEX = "index.parquet"
+COLUMNS = ("id", "split", "label")
+
+
+class Embeddings:
+    """An embeddings artefact, opened for reading.
+
+    Args:
+        folder: an embeddings artefact, as embed writes it.
+
+    Attributes:
+        values: float32, N x D, memory-mapped: what isn't asked for isn't read.
+        index: N rows: id, split (train/valid/test), label (a label path, empty where there is none).
+        manifest: counts, and the parameters that made it: the model, and the images.
+
+    Raises:
+        SparsightError: the folder isn't a whole embeddings artefact, or its files disagree.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder, "embeddings")
+        self.index: pd.DataFrame = pd.read_parquet(folder / INDEX)
+        self.values: NDArray[np.float32] = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+        if self.values.dtype != np.float32 or self.values.ndim != 2 or len(self.values) != len(self.index):
+            raise SparsightError(
+                f"{folder / EMBEDDINGS} is {self.values.dtype} {self.values.shape}; "
+                f"expected float32, {len(self.index)} rows as in {INDEX}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.index)
