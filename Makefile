@@ -21,20 +21,25 @@ DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale
 TEST_FLAGS := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install horovod run test check format bench services clean lock
+.PHONY: help install horovod label-studio chromium run test check format bench services clean lock
 
 help: ## Say what each target does
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 21
 
 install: .venv/.installed node_modules/.installed ## Install Python and Node packages, exactly as locked, into this folder
 
 horovod: .venv/.horovod ## Build Horovod for the installed torch, once for all checkouts, and install it
 
+label-studio: .label-studio/.installed ## Install the Label Studio server, into an environment of its own
+
+chromium: install ## Find a Chromium for tests in a browser, or install Debian's
+	@$(BIN)/python tests/browser/chromium.py
+
 run: install ## Pre-train and classify sample photos with embedded services; ends with a comparison table and page
 	@$(BIN)/python execute.py data load $(DATA)
 	@$(BIN)/python execute.py run recognise $(addprefix --set ,$(DEMO_$(DATA)))
 
-test: install horovod ## Run the tests, against real servers on loopback
+test: install horovod label-studio chromium ## Run the tests, against real servers on loopback
 	@$(BIN)/python -m pytest $(TEST_FLAGS)
 
 check: install .tools/.installed ## Lint, format, types, import contracts, images, workflows, documentation, infrastructure
@@ -60,7 +65,7 @@ services: install ## Start Azurite, the Cosmos DB server and MLflow on loopback
 
 clean: ## Remove what was installed, and caches; runs/ and the services' data stay
 	-@test ! -x $(BIN)/python || $(BIN)/python execute.py services down
-	rm -rf .venv .tools node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .tools .label-studio node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 LOCK := $(UV) pip compile --quiet --python-version 3.11 --custom-compile-command 'make lock' pyproject.toml
 
@@ -95,6 +100,12 @@ $(UV):
 	@echo "Installing linters"
 	@test -x $(TOOLS)/python || $(PYTHON) -m venv --without-pip .tools
 	@VIRTUAL_ENV=.tools $(UV) pip sync --quiet --require-hashes requirements-tools.lock
+	@touch $@
+
+.label-studio/.installed: requirements-label-studio.lock | $(UV)
+	@echo "Installing the Label Studio server (0.8 GB)"
+	@test -x .label-studio/bin/python || $(PYTHON) -m venv --without-pip .label-studio
+	@VIRTUAL_ENV=.label-studio $(UV) pip sync --quiet --require-hashes requirements-label-studio.lock
 	@touch $@
 
 node_modules/.installed: package-lock.json

@@ -61,6 +61,9 @@ param lowPriority bool = false
 @description('How long a node without work is kept, and paid for, as an ISO 8601 duration.')
 param idleTime string = 'PT5M'
 
+@description('Label Studio in which people label photos, such as https://labels.example.com without a path. Its token must be in the vault before: docs/label-studio.md.')
+param labelStudioUrl string = ''
+
 @description('On every resource.')
 param tags object = { project: 'sparsight' }
 
@@ -70,6 +73,7 @@ var workspaceName = 'mlw-${base}'
 var cpuCluster = 'cpu-cluster' // the names that pipelines/*.yml use
 var gpuCluster = 'gpu-cluster'
 var builderCluster = 'image-builder'
+var tokenSecret = 'label-studio-token'
 var internetAccess = privateNetworking ? 'Disabled' : 'Enabled'
 var unnamedRequests = privateNetworking ? 'Deny' : 'Allow'
 
@@ -108,6 +112,7 @@ module images 'modules/storage.bicep' = {
     tags: tags
     sku: storageSku
     containers: ['photos'] // where `data load` puts every collection
+    pages: empty(labelStudioUrl) ? [] : [labelStudioUrl]
     retentionDays: retentionDays
     publicNetworkAccess: internetAccess
     defaultAction: unnamedRequests
@@ -234,6 +239,16 @@ module stepsAccess 'modules/steps_access.bicep' = {
   }
 }
 
+module labellingAccess 'modules/labelling_access.bicep' = if (!empty(labelStudioUrl)) {
+  name: 'labelling-access'
+  params: {
+    principalId: stepsIdentity.properties.principalId
+    imagesName: images.outputs.name
+    vaultName: vault.outputs.name
+    secretName: tokenSecret
+  }
+}
+
 module builderAccess 'modules/builder_access.bicep' = if (privateNetworking) {
   name: 'builder-access'
   params: {
@@ -328,6 +343,8 @@ output config object = {
   cosmos_endpoint: cosmos.outputs.endpoint
   cosmos_database: database
   blob_endpoint: images.outputs.blobEndpoint
+  label_studio_url: labelStudioUrl
+  label_studio_token_secret: empty(labelStudioUrl) ? '' : '${vault.outputs.uri}secrets/${tokenSecret}'
 }
 
 @description('The cluster that pipelines take unless a step names another.')

@@ -5,6 +5,8 @@ Fixtures:
         the session, also when it is killed). Give each test names of its own (database, container, experiment): the
         servers are shared by all tests.
     service_environment: the same services, with the variables by which steps find them set for one test.
+    label_studio: the running Label Studio; give each test a project of its own.
+    labelling_environment: the same as service_environment, Label Studio included.
 """
 
 import os
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from sparsight.local.services import Services, environment, running_services
+from sparsight.local.services import Service, Services, environment, running_services
 
 # At import, before any test module can import a library that reads its settings once.
 for _name in [name for name in os.environ if name.lstrip("_").startswith(("MLFLOW_", "SPARSIGHT_", "AZUREML_"))]:
@@ -51,6 +53,26 @@ def services(services_home: Path) -> Iterator[Services]:
 @pytest.fixture
 def service_environment(services: Services, monkeypatch: pytest.MonkeyPatch) -> Services:
     """The services, with SPARSIGHT_* and MLFLOW_TRACKING_URI pointing at them for one test."""
+    for name, value in environment(services).items():
+        monkeypatch.setenv(name, value)
+    return services
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The running Label Studio of all this session's workers, whose start takes ten seconds and 350 MB."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "label-studio"
+    with running_services(home, only=["label-studio"]) as running:
+        yield running["label-studio"]
+
+
+@pytest.fixture
+def labelling_environment(
+    service_environment: Services, label_studio: Service, monkeypatch: pytest.MonkeyPatch
+) -> Services:
+    """All services, Label Studio among them, with SPARSIGHT_* and MLFLOW_TRACKING_URI pointing at them for one test."""
+    services = Services(service_environment.home, {**service_environment.by_name, "label-studio": label_studio})
     for name, value in environment(services).items():
         monkeypatch.setenv(name, value)
     return services

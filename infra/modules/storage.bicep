@@ -10,6 +10,9 @@ param containers array
 @minValue(7)
 param retentionDays int
 
+@description('Origins of web pages that may show blobs, such as https://labels.example.com; a signature it takes all the same.')
+param pages array = []
+
 @description('Whether the internet leads here, too.')
 @allowed(['Disabled', 'Enabled'])
 param publicNetworkAccess string = 'Disabled'
@@ -17,6 +20,14 @@ param publicNetworkAccess string = 'Disabled'
 @description('What becomes of requests that come from nowhere named.')
 @allowed(['Deny', 'Allow'])
 param defaultAction string = 'Deny'
+
+var showing = {
+  allowedOrigins: pages
+  allowedMethods: ['GET', 'HEAD']
+  allowedHeaders: ['*']
+  exposedHeaders: ['*']
+  maxAgeInSeconds: 3600
+}
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   // checkov:skip=CKV_AZURE_206:three zones hold copies; a second region is for the owner of the photos to choose
@@ -45,6 +56,7 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
   parent: account
   name: 'default'
   properties: {
+    cors: { corsRules: empty(pages) ? [] : [showing] }
     isVersioningEnabled: true
     deleteRetentionPolicy: { enabled: true, days: retentionDays }
     containerDeleteRetentionPolicy: { enabled: true, days: retentionDays }

@@ -1,4 +1,4 @@
-// The key vault that a workspace can't be without. Sparsight puts nothing into it.
+// The key vault that a workspace can't be without. No deployment puts anything into it; a person puts Label Studio's token.
 param name string
 param location string
 param tags object
@@ -48,3 +48,4 @@ resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 
 output id string = vault.id
 output name string = vault.name
+output uri string = vault.properties.vaultUri

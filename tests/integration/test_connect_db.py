@@ -235,6 +235,87 @@ def test_photos_added_leave_old_ones_where_they_were(put: Callable[..., None], q
     assert set(splits(limited).items()) <= set(after.items())
 
 
+TAXONOMY = """\
+nodes:
+  dog:
+  dog/poodle:
+  dog/boxer:
+  feline:
+  feline/siamese:
+retired:
+  cat: feline
+  dog/wolf: feline
+  cat/persian:
+"""
+WOLF = photo("wolf", "dog/wolf")
+
+
+@pytest.fixture
+def taxonomy(tmp_path: Path) -> Path:
+    (tmp_path / "pets.yml").write_text(TAXONOMY)
+    return tmp_path / "pets.yml"
+
+
+def test_a_taxonomy_renames_retired_labels_and_drops_others(
+    put: Callable[..., None], query: Query, taxonomy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put([*PETS, WOLF])
+    table = query(taxonomy=taxonomy).set_index("id")["label"]
+    assert table["siamese"] == "feline/siamese"
+    assert table["wolf"] == "feline"
+    assert set(table.index) == LABELLED - {"sharp"} | {"wolf"}
+    out = capsys.readouterr().out
+    assert "'cat/siamese', given 3 times: taken as 'feline/siamese'" in out
+    assert "'cat/persian', given once: dropped, as it is retired without a successor" in out
+    assert "dropped 2 photos: no label at this taxonomy level" in out
+
+
+def test_include_and_exclude_name_nodes_of_the_taxonomy(put: Callable[..., None], query: Query, taxonomy: Path) -> None:
+    """Also where the label in the database lies elsewhere, and by a retired name."""
+    put([*PETS, WOLF])
+    assert ids(query(taxonomy=taxonomy, include='["feline"]')) == {"siamese", "wolf"}
+    assert ids(query(taxonomy=taxonomy, include='["cat"]')) == {"siamese", "wolf"}
+    assert ids(query(taxonomy=taxonomy, include='["dog"]')) == {"poodle", "boxer", "argued", "hidden"}
+    assert ids(query(taxonomy=taxonomy, exclude='["feline"]')) == {"poodle", "boxer", "hidden"}
+    with pytest.raises(
+        SparsightError, match=r"include has 'dgo', which is no node of the taxonomy\.\nDid you mean 'dog'"
+    ):
+        query(taxonomy=taxonomy, include='["dgo"]')
+    (taxonomy.parent / "more.yml").write_text(TAXONOMY.replace("retired", "  bird:\nretired"))
+    with pytest.raises(SparsightError, match=r"labelled 'bird'\. Labels there: dog, dog/boxer,"):
+        query(taxonomy=taxonomy.parent / "more.yml", include='["bird"]')
+
+
+def test_labels_that_the_taxonomy_does_not_know_are_refused_or_dropped(
+    put: Callable[..., None], query: Query, taxonomy: Path
+) -> None:
+    put([*PETS, photo("odd one", "Dog/poodle"), photo("two", "dog/poodle", "Dog/poodle")])
+    with pytest.raises(SparsightError) as refused:
+        query(taxonomy=taxonomy)
+    assert "'Dog/poodle', given 2 times: unknown; nearest is 'dog/poodle'" in str(refused.value)
+    assert "set unknown_labels to 'drop'" in str(refused.value)
+    dropped = query(taxonomy=taxonomy, unknown_labels="drop").set_index("id")["label"]
+    assert "odd one" not in dropped
+    assert dropped["two"] == "dog/poodle"
+
+
+def test_a_photo_whose_labels_are_dropped_is_not_taken_for_unlabelled(
+    put: Callable[..., None], query: Query, taxonomy: Path
+) -> None:
+    put([photo("persian", "cat/persian"), photo("plain")])
+    everything = query(taxonomy=taxonomy, mode="all", train_ratio=0, valid_ratio=0, test_ratio=1)
+    assert ids(everything) == {"plain"}
+
+
+def test_a_taxonomy_file_counts_by_its_content(put: Callable[..., None], tmp_path: Path, taxonomy: Path) -> None:
+    put([photo("p", "dog/poodle")])
+    copy = tmp_path / "elsewhere.yml"
+    copy.write_bytes(taxonomy.read_bytes())
+    for name, file in (("one", taxonomy), ("two", copy)):
+        main(Arguments(dataset=tmp_path / name, taxonomy=file))
+    assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()
+
+
 def test_several_containers(put: Callable[..., None], query: Query, tmp_path: Path) -> None:
     put([photo("1", "dog")], container="one")
     put([photo("2", "dog")], container="two")

@@ -1,6 +1,7 @@
 """The list of photos whose annotators differ: who is on it, in which order, and what it says."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pandas as pd
@@ -77,24 +78,21 @@ def test_of_several_labels_each_is_as_far_as_the_nearest() -> None:
 
 @settings(max_examples=60)
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("uvwxyz"), st.sampled_from(["ann", "bob", "cem"]), st.sampled_from(PATHS)), max_size=30
-    ),
+    st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("abc"), st.sampled_from(PATHS)), max_size=30),
     st.sampled_from([0, 1, 2]),
     st.sampled_from(["whole", "agreed"]),
 )
 def test_just_the_photos_with_two_different_votes_are_listed(rows, level, depth) -> None:
     found = list_disagreements(table(rows), LabelRule(taxonomy_level=level, label_depth=depth))
-    assert all(len({tuple(said) for said in json.loads(each).values()}) > 1 for each in found["said"])
+    assert all(len({tuple(labels) for labels in json.loads(said).values()}) > 1 for said in found["said"])
     assert (found["distance"] > 0).all()
-    assert found["label"].eq("").is_monotonic_decreasing
-    first = {
-        photo for photo, who, label in rows for other, another, against in rows
-        if photo == other and who < another and {l.split("/")[0] for p, w, l in rows if (p, w) == (photo, who)}
-        != {l.split("/")[0] for p, w, l in rows if (p, w) == (photo, another)}
-    }  # fmt: skip
+    assert found["label"].ne("").is_monotonic_increasing
     if level == 1:
-        assert set(found["id"]) == first
+        said: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for photo, who, label in rows:
+            said[photo][who].add(label.split("/")[0])
+        differ = {photo for photo, votes in said.items() if len({*map(frozenset, votes.values())}) > 1}
+        assert set(found["id"]) == differ
 
 
 def test_nothing_to_list() -> None:

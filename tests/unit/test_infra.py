@@ -196,6 +196,33 @@ def test_a_step_may_do_what_it_does_and_no_more():
     assert text(given["imagesName"]) == "images.outputs.name"
 
 
+def test_steps_read_label_studios_token_and_no_other_secret_where_there_is_one():
+    access = module("labelling_access")
+    assert granted("labelling_access") == {
+        ("Microsoft.KeyVault/vaults/secrets", "Key Vault Secrets User"),
+        ("Microsoft.Storage/storageAccounts", "Storage Blob Delegator"),
+    }
+    assert access.resources["token"].body["name"] == "secretName"
+    call = main().modules["labellingAccess"]
+    assert call.condition == "not(empty(labelStudioUrl))"
+    assert call.body["params"]["secretName"] == "tokenSecret"
+    assert text(call.body["params"]["principalId"]) == "stepsIdentity.properties.principalId"
+    assert main().default("labelStudioUrl") == ""
+    told = text(main().outputs["config"]["label_studio_token_secret"])
+    assert "vault.outputs.uri" in told
+    assert "secrets/${tokenSecret}" in told
+
+
+def test_only_label_studios_pages_may_show_photos():
+    pages = text(main().modules["images"].body["params"]["pages"])
+    assert pages == "conditional(empty(labelStudioUrl), [], ['labelStudioUrl'])"
+    assert "pages" not in main().modules["workspaceStore"].body["params"]
+    assert module("storage").default("pages") == []
+    rule = module("storage").variables["showing"]
+    assert rule["allowedOrigins"] == "pages"
+    assert rule["allowedMethods"] == ["GET", "HEAD"]
+
+
 def test_who_submits_opens_no_photo():
     assert granted("submitter_access") == {
         ("Microsoft.Storage/storageAccounts", "Storage Blob Data Contributor"),
@@ -258,12 +285,14 @@ def test_photos_and_documents_go_where_the_library_puts_them():
 def test_the_output_is_the_whole_config(tmp_path):
     config = main().outputs["config"]
     assert set(config) == {"subscription_id", "resource_group", "workspace_name", *STORES.values()}
-    (tmp_path / "config.json").write_text(json.dumps({key: f"https://the-{key.replace('_', '-')}" for key in config}))
+    addresses = {key: f"https://the-{key.replace('_', '-')}" for key in config}
+    addresses["label_studio_token_secret"] = "https://the-vault.vault.azure.net/secrets/the-token"
+    (tmp_path / "config.json").write_text(json.dumps(addresses))
     found = find_workspace(folder=tmp_path, environment={})
     assert (found.subscription, found.resource_group, found.name) == tuple(
         f"https://the-{key}" for key in ("subscription-id", "resource-group", "workspace-name")
     )
-    assert found.stores == {variable: f"https://the-{key.replace('_', '-')}" for variable, key in STORES.items()}
+    assert found.stores == {variable: addresses[key] for variable, key in STORES.items()}
     assert text(config["blob_endpoint"]) == "images.outputs.blobEndpoint"
     assert text(config["cosmos_endpoint"]) == "cosmos.outputs.endpoint"
 

@@ -2,7 +2,10 @@
 
 import typer
 
+from sparsight.cli import taxonomy
+
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
+app.add_typer(taxonomy.app, name="taxonomy")
 
 
 @app.callback()

@@ -1,16 +1,26 @@
-"""`services`: starts, stops and shows the local servers for images, metadata and experiments."""
+"""`services`: starts, stops and shows the local servers for images, metadata, experiments and labels."""
+
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Local services on 127.0.0.1: Blob Storage, Cosmos DB and MLflow.", no_args_is_help=True)
+app = typer.Typer(
+    help="Local services on 127.0.0.1: Blob Storage, Cosmos DB, MLflow, Label Studio.", no_args_is_help=True
+)
 
 
 @app.command()
-def up() -> None:
-    """Start the services; they stay until `services down`."""
+def up(
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="SERVICE", help="Start this one, too: label-studio; repeatable."),
+    ] = None,
+) -> None:
+    """Start Blob Storage, Cosmos DB and MLflow; they stay until `services down`."""
     from sparsight.local import services
+    from sparsight.local.servers import USUAL
 
-    services.up()
+    services.up(only=dict.fromkeys([*USUAL, *(more or [])]))
     status()
 
 
@@ -30,4 +40,6 @@ def status() -> None:
 
     for each in services.status():
         memory = f"{each.memory / 2**20:,.0f} MB" if each.memory else ""
-        print(f"{each.name:<8} {each.state:<8} {each.url:<48} {memory:>8}  {each.log}")
+        print(f"{each.name:<12} {each.state:<8} {each.url:<48} {memory:>8}  {each.log}")
+        if each.note:
+            print(f"{'':<12} {each.note}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NEEDED = {
     "cosmos": ("SPARSIGHT_COSMOS_ENDPOINT",),
     "azurite": ("SPARSIGHT_BLOB_ENDPOINT",),
+    "label-studio": ("SPARSIGHT_LABEL_STUDIO_URL", "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET"),
 }
 """Variables that a step needs on Azure in place of a local service."""
 
@@ -195,7 +196,7 @@ def _check_stores(pipeline: Pipeline, workspace: Workspace) -> None:
     if missing:
         keys = ", ".join(f"{STORES[variable]}" for variable in missing)
         raise SparsightError(
-            f"The steps of {pipeline.name} wouldn't find the photos or their metadata: {', '.join(missing)} isn't set.",
+            f"The steps of {pipeline.name} wouldn't find photos, metadata or labels: {', '.join(missing)} isn't set.",
             hint=f"Set it in the environment, or write {keys} into config.json beside the workspace's name.",
         )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsight.errors import SparsightError
-from sparsight.stores.settings import BlobSettings, CosmosSettings
+from sparsight.stores.settings import BlobSettings, CosmosSettings, check_address
+from sparsight.stores.vault import check_secret_address
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -22,8 +23,10 @@ STORES = {
     "SPARSIGHT_COSMOS_ENDPOINT": "cosmos_endpoint",
     "SPARSIGHT_COSMOS_DATABASE": "cosmos_database",
     "SPARSIGHT_BLOB_ENDPOINT": "blob_endpoint",
+    "SPARSIGHT_LABEL_STUDIO_URL": "label_studio_url",
+    "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET": "label_studio_token_secret",
 }
-"""What tells a step where photos and metadata are: environment variable -> key of config.json."""
+"""What tells a step where photos, metadata and labels are: environment variable -> key of config.json."""
 _HINT = (
     "Give --subscription, --resource-group and --workspace, set {variables}, or write config.json into this folder: "
     "docs/azure.md says how."
@@ -38,7 +41,7 @@ class Workspace:
         subscription: the subscription's id.
         resource_group: the group it is in.
         name: its name.
-        stores: variables by which steps find photos and metadata; addresses only, never a key.
+        stores: variables by which steps find photos, metadata and labels; addresses only, never a key or token.
     """
 
     subscription: str
@@ -66,7 +69,8 @@ def find_workspace(
         name: the workspace's name.
         folder: where the search for config.json begins; it goes on in the folders above, and in their `.azureml`.
         environment: AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP, AZUREML_WORKSPACE_NAME, and the addresses of the
-            stores (SPARSIGHT_COSMOS_ENDPOINT, SPARSIGHT_COSMOS_DATABASE, SPARSIGHT_BLOB_ENDPOINT).
+            stores (SPARSIGHT_COSMOS_ENDPOINT, SPARSIGHT_COSMOS_DATABASE, SPARSIGHT_BLOB_ENDPOINT,
+            SPARSIGHT_LABEL_STUDIO_URL, SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET).
 
     Raises:
         SparsightError: something is missing, or config.json can't be read.
@@ -88,10 +92,20 @@ def find_workspace(
         for variable, entry in STORES.items()
         if (value := environment.get(variable, "").strip() or str(config.get(entry, "")).strip())
     }
-    for variable, kind in (("SPARSIGHT_BLOB_ENDPOINT", BlobSettings), ("SPARSIGHT_COSMOS_ENDPOINT", CosmosSettings)):
-        if variable in stores:
-            kind(endpoint=stores[variable])  # raises where it holds a signature or key, which would go into the job
+    _check_stores(stores)
     return Workspace(**found, stores=stores)
+
+
+def _check_stores(stores: Mapping[str, str]) -> None:
+    """Refuse what holds more than an address: a signature, key or token, which would go into the job."""
+    if endpoint := stores.get("SPARSIGHT_BLOB_ENDPOINT"):
+        BlobSettings(endpoint=endpoint)
+    if endpoint := stores.get("SPARSIGHT_COSMOS_ENDPOINT"):
+        CosmosSettings(endpoint=endpoint)
+    if url := stores.get("SPARSIGHT_LABEL_STUDIO_URL"):
+        check_address("SPARSIGHT_LABEL_STUDIO_URL", url)
+    if secret := stores.get("SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET"):
+        check_secret_address(secret)
 
 
 def _read_config(folder: Path) -> Mapping[str, object]:

@@ -25,7 +25,7 @@ def annotations_of(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFr
         it) and reviewed (bool: somebody has checked the photo's annotations).
     """
     table = pd.DataFrame(_listed(rows), columns=COLUMNS)
-    table = table.astype({name: str for name in COLUMNS[:-1]} | {"reviewed": bool})
+    table = table.astype(dict.fromkeys(COLUMNS[:-1], str) | {"reviewed": bool})
     return table.drop_duplicates().sort_values(["container", "id", "annotator", "label"], ignore_index=True)
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,18 @@ MODES: tuple[str, ...] = get_args(Mode)
 _ANNOTATED = "(IS_ARRAY(c.labels_with_taxonomy) AND ARRAY_LENGTH(c.labels_with_taxonomy) > 0)"
 _FILTERED = f"udf.{FILTER_NAME}(c.id, c.labels_with_taxonomy, @sparsight_include, @sparsight_exclude)"
 _OUR_PREFIX = "@sparsight_"
+
+
+def container_names(text: str) -> tuple[str, ...]:
+    """Read names of Cosmos DB containers, separated by commas; each once.
+
+    Raises:
+        SparsightError: there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise SparsightError(f"containers is {text!r}; expected names of Cosmos DB containers, separated by commas.")
+    return names
 
 
 @dataclass(frozen=True)
@@ -229,11 +241,16 @@ async def _unknown_label(store: MetadataStore, query: PhotoQuery, node: Path) ->
     rows = [
         row for container in query.containers for row in await store.query(container, text, _label_parameters([], []))
     ]
-    paths = {tuple(path) for row in rows for note in row for path in note["taxonomy"]}
+    return nobody_labelled(node, query.containers, [note for row in rows for note in row])
+
+
+def nobody_labelled(node: Path, containers: Sequence[str], annotations: Iterable[Mapping[str, Any]]) -> SparsightError:
+    """Tell that no photo carries a node, and which labels there are."""
+    paths = {tuple(path) for note in annotations for path in note["taxonomy"]}
     known = sorted({join_path(path[:depth]) for path in paths for depth in range(1, len(path) + 1)})
     near = difflib.get_close_matches(join_path(node), known, n=1, cutoff=0.5)
     listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return SparsightError(
-        f"No photo in {', '.join(query.containers)} is labelled {join_path(node)!r}. Labels there: {listed or 'none'}.",
+        f"No photo in {', '.join(containers)} is labelled {join_path(node)!r}. Labels there: {listed or 'none'}.",
         hint=f"Did you mean {near[0]!r}?" if near else "",
     )

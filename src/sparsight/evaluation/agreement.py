@@ -1,6 +1,6 @@
 """How far annotators agree beyond chance: Krippendorff's alpha over all labels and for each, with intervals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,40 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sparsight.evaluation.bootstrap import CONFIDENCE, RESAMPLES
+from sparsight.evaluation.set_distances import DISTANCES, Distances
 from sparsight.evaluation.votes import Votes, distinct_groups, labels_in, nodes_of, pairs_within
-
-Distances = NDArray[np.float64]
-
-
-def nominal(sets: NDArray[np.bool_]) -> Distances:
-    """0 between equal sets, 1 between others: S x S."""
-    sizes = sets.sum(axis=1)
-    return 1.0 - ((_shared(sets) == sizes) & (sizes == sizes[:, None]))
-
-
-def jaccard(sets: NDArray[np.bool_]) -> Distances:
-    """The part of two sets' union that they don't share (Jaccard 1912): S x S, 0 to 1."""
-    shared, sizes = _shared(sets), sets.sum(axis=1)
-    return 1.0 - shared / (sizes + sizes[:, None] - shared)
-
-
-def masi(sets: NDArray[np.bool_]) -> Distances:
-    """Measuring agreement on set-valued items (Passonneau 2006, LREC): S x S, 0 to 1.
-
-    Jaccard's similarity, times 2/3 where one set holds the other, 1/3 where they overlap otherwise.
-    """
-    shared, sizes = _shared(sets), sets.sum(axis=1)
-    smaller, larger = np.minimum(sizes, sizes[:, None]), np.maximum(sizes, sizes[:, None])
-    monotony = np.select([shared == larger, shared == smaller, shared > 0], [1.0, 2 / 3, 1 / 3], 0.0)
-    return 1.0 - (1.0 - jaccard(sets)) * monotony
-
-
-def _shared(sets: NDArray[np.bool_]) -> NDArray[np.float64]:
-    numbers = sets.astype(np.float64)
-    return numbers @ numbers.T
-
-
-DISTANCES: dict[str, Callable[[NDArray[np.bool_]], Distances]] = {"nominal": nominal, "jaccard": jaccard, "masi": masi}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +209,7 @@ class _Sums:
 
 
 def _count(numbers: NDArray[np.int64], length: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(numbers, weights=weights, minlength=length)
+    return np.bincount(numbers, weights=weights, minlength=length).astype(np.float64)
 
 
 def _alpha(

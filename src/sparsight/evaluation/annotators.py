@@ -45,7 +45,8 @@ def _chance(
     theirs, their_count = np.unique(number * choices + other, return_counts=True)
     both, at, there = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
     pairs = int(number.max()) + 1 if len(number) else 0
-    return np.bincount(both // choices, weights=our_count[at] * their_count[there], minlength=pairs)
+    weights = our_count[at] * their_count[there]
+    return np.bincount(both // choices, weights=weights, minlength=pairs).astype(np.float64)
 
 
 def measure_annotators(votes: Votes) -> pd.DataFrame:
@@ -94,7 +95,8 @@ def _mean_kappa(votes: Votes) -> NDArray[np.float64]:
     weights = np.tile(pairs["photos"].to_numpy(float), 2)
     total = np.bincount(ends, weights=weights, minlength=len(number))
     found = np.bincount(ends, weights=weights * np.tile(pairs["kappa"].to_numpy(float), 2), minlength=len(number))
-    return np.divide(found, total, out=np.full(len(number), np.nan), where=total > 0)
+    mean: NDArray[np.float64] = np.divide(found, total, out=np.full(len(number), np.nan), where=total > 0)
+    return mean
 
 
 def confusion_by_label(votes: Votes) -> pd.DataFrame:
@@ -111,7 +113,7 @@ def confusion_by_label(votes: Votes) -> pd.DataFrame:
     weights = 1 / (votes.sizes[votes.photo[first]] - 1)
     table = _matched(votes, np.zeros(len(first), np.int64), votes.choice[first], votes.choice[second], weights)
     mirrored = table.rename(columns={"label": "other", "other": "label"})
-    both = pd.concat([table, mirrored]).groupby(["label", "other"], as_index=False)["count"].sum()
+    both = _added_up(pd.concat([table, mirrored]), ["label", "other"])
     return both[both["label"] != NOTHING].reset_index(drop=True)
 
 
@@ -147,8 +149,11 @@ def _matched(
         for key, weight in zip(keys.tolist(), total.tolist(), strict=True)
         for label, against, part in match(votes.said(key // sets % sets), votes.said(key % sets))
     ]
-    table = pd.DataFrame(rows, columns=["group", "label", "other", "count"])
-    return table.groupby(["group", "label", "other"], as_index=False)["count"].sum()
+    return _added_up(pd.DataFrame(rows, columns=["group", "label", "other", "count"]), ["group", "label", "other"])
+
+
+def _added_up(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    return table.groupby(keys)["count"].sum().reset_index()
 
 
 def match(labels: list[str], others: list[str]) -> list[tuple[str, str, float]]:

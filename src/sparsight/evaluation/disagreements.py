@@ -40,8 +40,8 @@ def list_disagreements(annotations: pd.DataFrame, rule: LabelRule) -> pd.DataFra
 
     First come photos on which the rule settles no label, then the others; within both those whose annotators are
     farthest apart, then those with the most annotators. Two annotators are as far apart as their labels: each label of
-    one is as far from the other's as from the nearest of them, in edges of the taxonomy's tree; the mean over all labels
-    of both counts, and for a photo the mean over all pairs of annotators.
+    one is as far from the other's as from the nearest of them, in edges of the taxonomy's tree. The mean over all
+    labels of both counts, and for a photo the mean over all pairs of annotators.
 
     Args:
         annotations: as `data.annotations` holds them.
@@ -64,14 +64,16 @@ def list_disagreements(annotations: pd.DataFrame, rule: LabelRule) -> pd.DataFra
     ).merge(facts, on=PHOTO, how="left")
     order = [table["label"] != "", -table["distance"], -table["annotators"], table["container"], table["id"]]
     table = table.iloc[np.lexsort([each.to_numpy() for each in reversed(order)])].reset_index(drop=True)
-    return table.assign(rank=range(1, len(table) + 1))[COLUMNS]
+    listed: pd.DataFrame = table.assign(rank=range(1, len(table) + 1))[COLUMNS]
+    return listed
 
 
 def _differ(votes: Votes) -> NDArray[np.bool_]:
     """Whether a photo's votes aren't all the same: bool, P."""
     first, second = votes.pairs()
-    differ = votes.choice[first] != votes.choice[second]
-    return np.bincount(votes.photo[first], weights=differ, minlength=len(votes.photos)) > 0
+    differing = votes.photo[first[votes.choice[first] != votes.choice[second]]]
+    differ: NDArray[np.bool_] = np.bincount(differing, minlength=len(votes.photos)) > 0
+    return differ
 
 
 def _distance(votes: Votes) -> NDArray[np.float64]:
@@ -84,7 +86,8 @@ def _distance(votes: Votes) -> NDArray[np.float64]:
     sets = [place[row[row >= 0]] for row in votes.members]
     apart = [_apart(tree, *(sets[each] for each in divmod(key, len(sets)))) for key in keys.tolist()]
     total = np.bincount(votes.photo[first], weights=np.array(apart, float)[number], minlength=len(votes.photos))
-    return total / np.maximum(votes.sizes * (votes.sizes - 1) / 2, 1)
+    mean: NDArray[np.float64] = total / np.maximum(votes.sizes * (votes.sizes - 1) / 2, 1)
+    return mean
 
 
 def _apart(tree: Tree, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:

@@ -25,8 +25,8 @@ class Votes:
         photos: P rows: container, id.
         annotators: A names, sorted.
         labels: L label paths, sorted.
-        members: int64, S x size of the largest: the distinct sets of labels that votes are made of, as numbers of labels
-            in ascending order, filled up with -1.
+        members: int64, S x size of the largest: the distinct sets of labels that votes are made of, as numbers of
+            labels in ascending order, filled up with -1.
         photo: int64, N: the number of each vote's photo, in ascending order.
         annotator: int64, N: of each vote, in ascending order within a photo.
         choice: int64, N: the row of each vote's set in `members`.
@@ -52,7 +52,7 @@ class Votes:
         cut = {label: _cut(label, level, shallow) for label in annotations["label"].unique()}
         table = annotations[[*PHOTO, "annotator"]].assign(label=annotations["label"].map(cut))
         table = table.dropna(subset="label").drop_duplicates().sort_values([*PHOTO, "annotator", "label"])
-        photo = table.groupby(PHOTO, sort=True).ngroup().to_numpy(np.int64)
+        photo = np.asarray(table.groupby(PHOTO, sort=True).ngroup(), np.int64)
         annotator, annotators = pd.factorize(table["annotator"], sort=True)
         label, labels = pd.factorize(table["label"], sort=True)
         vote = np.cumsum(_changes(photo, annotator)) - 1

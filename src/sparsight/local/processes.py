@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,13 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def kept_secret(path: Path, make: Callable[[], str]) -> str:
+    """Read a secret from a file that only its owner can read; it is made and written there on first use."""
+    if not path.exists():
+        write_private(path, make() + "\n")
+    return path.read_text(encoding="utf-8").strip()
 
 
 @contextmanager

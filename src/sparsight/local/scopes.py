@@ -14,7 +14,8 @@ from sparsight.local.problems import Problem, nearest
 _INPUT = re.compile(r"^\$\{\{\s*parent\.inputs\.([\w.-]+)\s*\}\}$")
 _OUTPUT = re.compile(r"^\$\{\{\s*parent\.jobs\.([\w-]+)\.outputs\.([\w-]+)\s*\}\}$")
 _PARENT_OUTPUT = re.compile(r"^\$\{\{\s*parent\.outputs\.([\w-]+)\s*\}\}$")
-_SERVICES = ("azurite", "cosmos", "mlflow")
+_USUAL_SERVICES = ("azurite", "cosmos", "mlflow")
+_SERVICES = (*_USUAL_SERVICES, "label-studio")
 _CORES = 2
 _SCALARS = (bool, int, float, str)
 
@@ -185,10 +186,10 @@ class Scope:
                     self._blame(name, f"{kind}.{key}", text)
 
     def _services(self, name: str, component: Any) -> tuple[str, ...]:
-        """Name the local services a component needs: its tag `services`, or all for a step of this package."""
+        """Name the local services a component needs: its tag `services`, or the usual ones for our own steps."""
         named = (component.tags or {}).get("services")
         if named is None:
-            return _SERVICES if "sparsight.steps." in component.command else ()
+            return _USUAL_SERVICES if "sparsight.steps." in component.command else ()
         services = tuple(str(named).replace(",", " ").split())
         for each in services:
             if each not in _SERVICES:

@@ -1,4 +1,4 @@
-"""The three local servers: how each is started, on which address it answers, and how to see that it is well."""
+"""The local servers: how each is started, on which address it answers, and how to see that it is well."""
 
 import base64
 import hashlib
@@ -17,7 +17,9 @@ from email.utils import formatdate
 from pathlib import Path
 
 from sparsight.errors import SparsightError
-from sparsight.local.processes import HOST, write_private
+from sparsight.local import label_studio
+from sparsight.local.asking import ask
+from sparsight.local.processes import HOST, kept_secret
 from sparsight.stores.settings import AZURITE_API_VERSION
 
 ACCOUNT = "devstoreaccount1"
@@ -38,6 +40,7 @@ class Server:
         environment: variables it needs beside the few of the user's that every server gets.
         url: the address its clients use, from the port.
         answers: whether it speaks its protocol on this port; raises OSError or HTTPException when it does not.
+        note: what people must know to use it by hand, from its data folder; names files with secrets, never a secret.
     """
 
     title: str
@@ -46,6 +49,7 @@ class Server:
     environment: Callable[[Path], Mapping[str, str]]
     url: Callable[[int], str]
     answers: Callable[[int, Path], bool]
+    note: Callable[[Path], str] = lambda data: ""
 
     def full_environment(self, data: Path) -> dict[str, str]:
         """Return all the variables that the server's process gets."""
@@ -62,10 +66,7 @@ class Server:
 
 def account_key(data: Path) -> str:
     """Return the random account key of a data folder, in base64; it is made on first use, for its owner's eyes only."""
-    path = data / "account.key"
-    if not path.exists():
-        write_private(path, base64.b64encode(secrets.token_bytes(64)).decode() + "\n")
-    return path.read_text(encoding="utf-8").strip()
+    return kept_secret(data / "account.key", lambda: base64.b64encode(secrets.token_bytes(64)).decode())
 
 
 def node_modules() -> Path:
@@ -119,7 +120,7 @@ def _azurite_answers(port: int, data: Path) -> bool:
     signature = _sign(account_key(data), text)
     headers["Authorization"] = f"SharedKey {ACCOUNT}:{signature}"
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    return _get(connection, f"{path}?comp=properties&restype=account", headers)[0] == 200
+    return ask(connection, f"{path}?comp=properties&restype=account", headers)[0] == 200
 
 
 def _cosmos_command(port: int, data: Path) -> list[str]:
@@ -130,7 +131,7 @@ def _cosmos_command(port: int, data: Path) -> list[str]:
 def _cosmos_answers(port: int, data: Path) -> bool:
     # The server's certificate is its package's own and public; what proves it here is that it listens on loopback.
     connection = http.client.HTTPSConnection(HOST, port, timeout=2, context=ssl._create_unverified_context())  # noqa: S323
-    status, body = _get(connection, "/", {})
+    status, body = ask(connection, "/", {})
     return status == 200 and "writableLocations" in json.loads(body)
 
 
@@ -160,28 +161,12 @@ def _mlflow_environment(data: Path) -> dict[str, str]:
 def _mlflow_answers(port: int, data: Path) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     body = json.dumps({"max_results": 1}).encode()
-    status, _ = _get(connection, "/health", {})
+    status, _ = ask(connection, "/health", {})
     if status != 200:
         return False
     connection = http.client.HTTPConnection(HOST, port, timeout=20)
     headers = {"Content-Type": "application/json"}
-    return _get(connection, "/api/2.0/mlflow/experiments/search", headers, method="POST", body=body)[0] == 200
-
-
-def _get(
-    connection: http.client.HTTPConnection,
-    path: str,
-    headers: Mapping[str, str],
-    *,
-    method: str = "GET",
-    body: bytes | None = None,
-) -> tuple[int, bytes]:
-    try:
-        connection.request(method, path, body=body, headers=dict(headers))
-        response = connection.getresponse()
-        return response.status, response.read(1 << 20)
-    finally:
-        connection.close()
+    return ask(connection, "/api/2.0/mlflow/experiments/search", headers, method="POST", body=body)[0] == 200
 
 
 def _sign(key: str, text: str) -> str:
@@ -213,4 +198,15 @@ SERVERS: Mapping[str, Server] = {
         url=lambda port: f"http://{HOST}:{port}",
         answers=_mlflow_answers,
     ),
+    "label-studio": Server(
+        title="Label Studio",
+        patience=900,  # where its database has to be made first
+        command=label_studio.command,
+        environment=label_studio.environment,
+        url=lambda port: f"http://{HOST}:{port}",
+        answers=label_studio.answers,
+        note=label_studio.how_to_sign_in,
+    ),
 }
+USUAL = ("azurite", "cosmos", "mlflow")
+"""What `services up` starts by itself, and what a step of Sparsight gets that names no services."""

@@ -1,4 +1,4 @@
-"""Starts, stops and finds the local services: Azurite, a Cosmos DB server and MLflow, all on 127.0.0.1."""
+"""Starts, stops and finds the local services, all on 127.0.0.1: Azurite, a Cosmos DB server, MLflow, Label Studio."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsight.errors import SparsightError
+from sparsight.local import label_studio
 from sparsight.local.processes import HOST, file_lock, resident_bytes
-from sparsight.local.servers import SERVERS, account_key
+from sparsight.local.servers import SERVERS, USUAL, account_key
 from sparsight.local.service_records import Service, Services, read_services, stop, write_services
 from sparsight.local.service_starter import Starter
 
@@ -33,13 +34,14 @@ class ServiceStatus:
     """How a service is doing.
 
     Args:
-        name: `azurite`, `cosmos` or `mlflow`.
+        name: `azurite`, `cosmos`, `mlflow` or `label-studio`.
         state: `healthy`; `silent` (runs, does not answer); `dead` (started to stay, but ended); `stopped`.
         url: the address its clients use; empty if it never ran.
         log: its log file.
         pid: its process, if it runs.
         memory: bytes in RAM.
         owner: `user`, or the run with which it stops.
+        note: what people must know to use it by hand; empty unless it is healthy.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ServiceStatus:
     pid: int | None
     memory: int
     owner: str
+    note: str = ""
 
 
 def default_home() -> Path:
@@ -71,7 +74,7 @@ def up(
 
     Args:
         home: the services' folder; `default_home()` if not given.
-        only: names of the services wanted; all three if not given.
+        only: names of the services wanted; the usual three, all but Label Studio, if not given.
         owner: who they belong to.
         ports: fixed ports by service name; the others get the one they had before, or a free one.
 
@@ -82,7 +85,7 @@ def up(
     with _state_lock(folder):
         starter = Starter(folder, owner=owner, outlive=True)
         try:
-            return starter.ensure(_names(only), ports or {})
+            return starter.ensure(_names(only, USUAL), ports or {})
         finally:
             starter.close()
 
@@ -101,7 +104,7 @@ def running_services(home: Path | None = None, *, only: Iterable[str] | None = N
     try:
         with _in_use(folder):
             with _state_lock(folder):
-                services = starter.ensure(_names(only), {})
+                services = starter.ensure(_names(only, USUAL), {})
             yield services
     finally:
         starter.close()
@@ -112,7 +115,9 @@ def down(home: Path | None = None, *, only: Iterable[str] | None = None) -> list
     folder = _prepared(home)
     with _state_lock(folder):
         services = read_services(folder)
-        running = [service for name in _names(only) if (service := services.by_name.get(name)) and service.runs]
+        running = [
+            service for name in _names(only, SERVERS) if (service := services.by_name.get(name)) and service.runs
+        ]
         stopped = {service.name: stop(service) for service in running}
         write_services(Services(folder, {**services.by_name, **stopped}))
     return [service.name for service in running]
@@ -137,6 +142,9 @@ def environment(services: Services) -> dict[str, str]:
         variables["SPARSIGHT_COSMOS_KEY"] = account_key(cosmos.data)
     if mlflow := services.by_name.get("mlflow"):
         variables["MLFLOW_TRACKING_URI"] = mlflow.url
+    if studio := services.by_name.get("label-studio"):
+        variables["SPARSIGHT_LABEL_STUDIO_URL"] = studio.url
+        variables["SPARSIGHT_LABEL_STUDIO_TOKEN"] = label_studio.token(studio.data)
     return variables | _past_proxies()
 
 
@@ -149,8 +157,8 @@ def _past_proxies() -> dict[str, str]:
     return {"NO_PROXY": exceptions, "no_proxy": exceptions}
 
 
-def _names(only: Iterable[str] | None) -> list[str]:
-    wanted = list(SERVERS) if only is None else list(only)
+def _names(only: Iterable[str] | None, by_default: Iterable[str]) -> list[str]:
+    wanted = list(by_default if only is None else only)
     if unknown := [name for name in wanted if name not in SERVERS]:
         raise SparsightError(f"There is no service {unknown[0]!r}; there are {', '.join(SERVERS)}.")
     return wanted
@@ -169,20 +177,25 @@ def _status(home: Path, name: str, service: Service | None) -> ServiceStatus:
         url, owner = (service.url, service.owner) if service else ("", "")
         log = home / f"{name}.log"
         return ServiceStatus(name=name, state=state, url=url, log=log, pid=None, memory=0, owner=owner)
+    healthy = service.healthy
     return ServiceStatus(
         name=name,
-        state="healthy" if service.healthy else "silent",
+        state="healthy" if healthy else "silent",
         url=service.url,
         log=service.log,
         pid=service.pid,
         memory=resident_bytes(service.pid),
         owner=service.owner,
+        note=SERVERS[name].note(service.data) if healthy else "",
     )
 
 
 @contextmanager
 def _state_lock(home: Path) -> Iterator[None]:
-    with file_lock(home / "state.lock", what="another `services` command or run that is starting the services"):
+    patience = max(server.patience for server in SERVERS.values())
+    with file_lock(
+        home / "state.lock", patience=patience, what="another `services` command or run that is starting the services"
+    ):
         yield
 
 

@@ -2,24 +2,28 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from sparsight.data.annotations import annotations_of
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
 from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy, split_path
-from sparsight.data.query import MODES, Mode, PhotoQuery, fetch
+from sparsight.data.labels import Path as Label
+from sparsight.data.query import MODES, Mode, PhotoQuery, container_names, fetch
+from sparsight.data.relabelling import UNKNOWN_LABELS, Relabelling, UnknownLabels
 from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
+from sparsight.data.taxonomy import Taxonomy
 from sparsight.errors import SparsightError
 from sparsight.steps.arguments import run_step
 from sparsight.stores.metadata import open_metadata
 from sparsight.stores.settings import CosmosSettings
 
-ChoiceT = TypeVar("ChoiceT")
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class Arguments:
     label_policy: str = "majority"
     label_depth: str = "whole"
     several_labels: bool = False
+    taxonomy: Path | None = None
+    unknown_labels: str = "refuse"
     where: str | None = None
     where_parameters: str = "{}"
     limit: int | None = None
@@ -51,29 +57,42 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Make the dataset; everything that can be wrong with the inputs is found before the first request."""
-    query, rules = _query(arguments), _rules(arguments)
+    query, relabelling = _query(arguments), _relabelling(arguments)
+    rules = _rules(arguments, query.include if relabelling is None else relabelling.include)
     settings = CosmosSettings.from_environment()
     if arguments.database:
         settings = dataclasses.replace(settings, database=arguments.database)
     parameters = {**dataclasses.asdict(arguments), "database": settings.database}
     del parameters["dataset"]
+    if arguments.taxonomy is not None:
+        parameters["taxonomy"] = hashlib.sha256(arguments.taxonomy.read_bytes()).hexdigest()
     if is_finished(arguments.dataset, "dataset", parameters):
         return
-    rows = asyncio.run(_fetch(settings, query))
+    rows = _rows(settings, query, relabelling)
     dataset = build_dataset(rows, rules)
     annotations = annotations_of(rows) if rules.mode == "labelled" else None
     write_dataset(dataset, arguments.dataset, rules.mode, parameters, annotations)
     _tell(dataset, rules)
 
 
-async def _fetch(settings: CosmosSettings, query: PhotoQuery) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def _rows(settings: CosmosSettings, query: PhotoQuery, relabelling: Relabelling | None) -> Rows:
+    if relabelling is None:
+        return asyncio.run(_fetch(settings, query))
+    # Labels are asked for by today's names, and the database holds those of then.
+    found = asyncio.run(_fetch(settings, dataclasses.replace(query, include=(), exclude=())))
+    rows, review = relabelling.apply(found)
+    print("".join(f"{sentence}\n" for sentence in review.sentences()), end="")
+    return rows
+
+
+async def _fetch(settings: CosmosSettings, query: PhotoQuery) -> Rows:
     async with open_metadata(settings) as store:
         return await fetch(store, query)
 
 
 def _query(arguments: Arguments) -> PhotoQuery:
     return PhotoQuery(
-        containers=_names(arguments.containers),
+        containers=container_names(arguments.containers),
         mode=cast(Mode, _choice("mode", arguments.mode, MODES)),
         include=_nodes("include", arguments.include),
         exclude=_nodes("exclude", arguments.exclude),
@@ -85,10 +104,10 @@ def _query(arguments: Arguments) -> PhotoQuery:
     )
 
 
-def _rules(arguments: Arguments) -> Rules:
+def _rules(arguments: Arguments, include: tuple[Label, ...]) -> Rules:
     return Rules(
         mode=cast(Mode, arguments.mode),
-        include=_nodes("include", arguments.include),
+        include=include,
         taxonomy_level=_at_least("taxonomy_level", arguments.taxonomy_level, 0),
         label_policy=cast(LabelPolicy, _choice("label_policy", arguments.label_policy, LABEL_POLICIES)),
         label_depth=cast(LabelDepth, _choice("label_depth", arguments.label_depth, LABEL_DEPTHS)),
@@ -98,6 +117,18 @@ def _rules(arguments: Arguments) -> Rules:
         seed=arguments.seed,
         limit=None if arguments.limit is None else _at_least("limit", arguments.limit, 1),
         oversampling=cast(Oversampling, _choice("oversampling", arguments.oversampling, OVERSAMPLING)),
+    )
+
+
+def _relabelling(arguments: Arguments) -> Relabelling | None:
+    unknown_labels = cast(UnknownLabels, _choice("unknown_labels", arguments.unknown_labels, UNKNOWN_LABELS))
+    if arguments.taxonomy is None:
+        return None
+    return Relabelling(
+        Taxonomy.read(arguments.taxonomy),
+        unknown_labels,
+        include=_nodes("include", arguments.include),
+        exclude=_nodes("exclude", arguments.exclude),
     )
 
 
@@ -113,13 +144,6 @@ def _at_least(name: str, value: int, least: int) -> int:
     return value
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise SparsightError(f"containers is {text!r}; expected names of Cosmos DB containers, separated by commas.")
-    return names
-
-
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
@@ -127,7 +151,7 @@ def _json(name: str, text: str) -> Any:
         raise SparsightError(f"{name} is not JSON: {text!r}: {error}.") from error
 
 
-def _nodes(name: str, text: str) -> tuple[tuple[str, ...], ...]:
+def _nodes(name: str, text: str) -> tuple[Label, ...]:
     labels = _json(name, text)
     if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
         raise SparsightError(f'{name} is {text!r}; expected a JSON list of labels, such as ["dog", "cat/siamese"].')

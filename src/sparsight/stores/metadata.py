@@ -121,7 +121,11 @@ class MetadataStore:
             await scripts.create_user_defined_function(ours)
 
     async def query(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-        """Run a query over all partitions of a container.
+        """Run a query over all partitions of a container, and give all its rows; see `rows`."""
+        return [row async for row in self.rows(name, text, parameters)]
+
+    async def rows(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
+        """Run a query over all partitions of a container; no more than one page of its rows is in memory at once.
 
         Args:
             name: the container.
@@ -135,8 +139,8 @@ class MetadataStore:
         async with self._explained():
             # -1 leaves the page's size to the server. The local one then answers in one page, which matters twice:
             # each of its pages scans everything, and over several it loses documents that were written again.
-            pages = self._container(name).query_items(text, parameters=given, max_item_count=-1)
-            return [item async for item in pages]
+            async for row in self._container(name).query_items(text, parameters=given, max_item_count=-1):
+                yield row
 
     async def create(self, name: str, document: Mapping[str, Any]) -> bool:
         """Write a document unless its id is taken; says whether it was written."""

@@ -21,6 +21,10 @@ AZURITE_API_VERSION = "2025-11-05"  # the newest that Azurite 3.35 speaks
 _SERVICES = (
     "Start the local services with `python execute.py services up`, or set {variable} to your account's address."
 )
+_LABEL_STUDIO = (
+    "Start Label Studio with `python execute.py services up --with label-studio`, or set {variable} to your server's "
+    "address."
+)
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -85,6 +89,41 @@ class CosmosSettings:
         endpoint = _required(environment, "SPARSIGHT_COSMOS_ENDPOINT", "metadata in Cosmos DB")
         database = environment.get("SPARSIGHT_COSMOS_DATABASE") or "sparsight"
         return cls(endpoint=endpoint, database=database, key=environment.get("SPARSIGHT_COSMOS_KEY") or None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStudioSettings:
+    """The Label Studio server in which people label photos.
+
+    Args:
+        url: the server's address, such as `https://labels.example.com`.
+        token: a personal access token or, where the server takes them, a legacy token. Never shown.
+        token_secret: address of the Key Vault secret that holds the token, for where there is an identity to read it.
+
+    Raises:
+        SparsightError: the address is not one or would send the token in clear text, or there is no token.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    token_secret: str | None = None
+
+    def __post_init__(self) -> None:
+        check_address("SPARSIGHT_LABEL_STUDIO_URL", self.url)
+        if not self.token and not self.token_secret:
+            raise SparsightError(
+                f"Neither SPARSIGHT_LABEL_STUDIO_TOKEN nor SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET is set: {self.url} lets "
+                "nobody in without a token.",
+                hint="Make a personal access token there (Account & Settings) and set the first of them.",
+            )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "LabelStudioSettings":
+        """Read SPARSIGHT_LABEL_STUDIO_URL, and SPARSIGHT_LABEL_STUDIO_TOKEN or SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET."""
+        variable = "SPARSIGHT_LABEL_STUDIO_URL"
+        url = _required(environment, variable, "tasks in Label Studio", _LABEL_STUDIO)
+        token, secret = (environment.get(f"SPARSIGHT_LABEL_STUDIO_{name}") for name in ("TOKEN", "TOKEN_SECRET"))
+        return cls(url=url, token=token or None, token_secret=secret or None)
 
 
 @asynccontextmanager
@@ -168,30 +207,40 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> "TokenCredential":
     return DefaultAzureCredential(**_cluster_identity(environment))
 
 
-def _required(environment: Mapping[str, str], variable: str, what: str) -> str:
+def _required(environment: Mapping[str, str], variable: str, what: str, hint: str = _SERVICES) -> str:
     if value := environment.get(variable, "").strip():
         return value
     raise SparsightError(
         f"The environment variable {variable} is not set, so there is no telling where to find the {what}.",
-        hint=_SERVICES.format(variable=variable),
+        hint=hint.format(variable=variable),
     )
 
 
 def _check(endpoint: str, key: str | None, prefix: str) -> None:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SparsightError(f"{prefix}_ENDPOINT is {endpoint!r}; expected an address such as https://host/.")
-    if is_loopback(endpoint):
-        return
-    if key:
+    if key and urlsplit(endpoint).hostname and not is_loopback(endpoint):
         raise SparsightError(
-            f"{prefix}_KEY is set, but {prefix}_ENDPOINT is {parts.hostname}: keys are for emulators on this machine.",
+            f"{prefix}_KEY is set, but {prefix}_ENDPOINT is {urlsplit(endpoint).hostname}: keys are for emulators on "
+            "this machine.",
             hint=f"Unset {prefix}_KEY and sign in with `az login` or a managed identity.",
         )
-    if parts.scheme != "https":
-        raise SparsightError(f"{prefix}_ENDPOINT is {endpoint!r}: an account elsewhere is reached by https only.")
+    check_address(f"{prefix}_ENDPOINT", endpoint)
+
+
+def check_address(variable: str, address: str) -> None:
+    """Check the address of a server, as a variable names it.
+
+    Raises:
+        SparsightError: it is none, or would send in clear text what proves who we are, or holds more than an address.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SparsightError(f"{variable} is {address!r}; expected an address such as https://host/.")
+    if is_loopback(address):
+        return
     if parts.query or parts.fragment or parts.username or parts.password:
         raise SparsightError(
-            f"{prefix}_ENDPOINT holds more than an address: https://{parts.hostname}, then a signature, key or name.",
+            f"{variable} holds more than an address: https://{parts.hostname}, then a signature, key or name.",
             hint="Give the address alone and sign in with `az login` or a managed identity.",
         )
+    if parts.scheme != "https":
+        raise SparsightError(f"{variable} is {address!r}: a server elsewhere is reached by https only.")

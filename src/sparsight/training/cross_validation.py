@@ -53,8 +53,8 @@ def cross_validate(
 ) -> NDArray[np.float32]:
     """Predict each photo with a head that was trained on the other folds.
 
-    The head is `train_classifier`'s, on standardised embeddings. It runs all epochs: choosing one by the photos that are
-    to be judged would let their labels in, and holding others back would cost labels.
+    The head is `train_classifier`'s, on standardised embeddings. It runs all epochs: choosing one by the photos that
+    are to be judged would let their labels in, and holding others back would cost labels.
 
     Args:
         embeddings: N x D, of a backbone that hasn't learned from these labels.

@@ -1,0 +1,1 @@
+"""Photos for people to label: what is chosen becomes tasks in a labelling project."""

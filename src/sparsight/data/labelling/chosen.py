@@ -1,0 +1,91 @@
+"""What is to be labelled: the photos of a selection with their addresses, and what a model says of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+import pandas as pd
+
+from sparsight.data.artefact import read_manifest
+from sparsight.data.dataset import read_dataset
+from sparsight.data.labels import Path, split_path
+from sparsight.errors import SparsightError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenPhoto:
+    """A photo to be labelled.
+
+    Args:
+        id: unique in its container.
+        container: the Cosmos DB container of its document.
+        uri: where the photo is.
+    """
+
+    id: str
+    container: str
+    uri: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """A model's label for a photo, and how sure it is, 0 to 1."""
+
+    path: Path
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guesses:
+    """One model version's labels, by the photo's id."""
+
+    model_version: str
+    by_photo: Mapping[str, Guess]
+
+
+def chosen_photos(selection: FilePath, dataset: FilePath) -> list[ChosenPhoto]:
+    """Read a selection's photos, the first to be labelled first.
+
+    Args:
+        selection: artefact; of its selected.csv the columns rank and id are read.
+        dataset: artefact that the selection was made from: addresses and containers.
+
+    Raises:
+        SparsightError: an artefact is no good, or the dataset lacks a photo of the selection.
+    """
+    read_manifest(selection, "selection")
+    table = pd.read_csv(selection / "selected.csv", dtype={"id": str}, keep_default_na=False)
+    ids = list(dict.fromkeys(table.sort_values("rank", kind="stable")["id"]))
+    known = read_dataset(dataset).drop_duplicates("id").set_index("id")["uri"]
+    containers = json.loads((dataset / "containers.json").read_text(encoding="utf-8"))
+    _require(ids, known.index, selection, dataset)
+    return [ChosenPhoto(id=photo, container=containers[photo], uri=known[photo]) for photo in ids]
+
+
+def _require(ids: Sequence[str], known: "pd.Index[str]", selection: FilePath, dataset: FilePath) -> None:
+    there = set(known)
+    missing = [photo for photo in ids if photo not in there]
+    if missing:
+        raise SparsightError(
+            f"{dataset} lacks {len(missing):,} of the {len(ids):,} photos in {selection}: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}.",
+            hint="Give the dataset that the selection was made from.",
+        )
+
+
+def read_guesses(predictions: FilePath) -> Guesses:
+    """Read a predictions artefact: what its model says of each photo, where it is sure enough of anything.
+
+    Raises:
+        SparsightError: the artefact is no good, or doesn't say which model made it.
+    """
+    manifest = read_manifest(predictions, "predictions")
+    version = str(manifest.parameters.get("model_version") or "")
+    if not version:
+        raise SparsightError(f"{predictions} doesn't say which model made it (model_version in its manifest).")
+    table = pd.read_parquet(predictions / "predictions.parquet", columns=["id", "label", "score"])
+    rows = zip(table["id"], table["label"], table["score"], strict=True)
+    guesses = {str(photo): Guess(path=split_path(label), score=float(score)) for photo, label, score in rows if label}
+    # Label Studio lists versions with commas between.
+    return Guesses(model_version=version.replace(",", ";"), by_photo=guesses)

@@ -1,0 +1,121 @@
+"""Photos become tasks in a labelling project, each once, with what a model says of them."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import pandas as pd
+
+from sparsight.data.artefact import new_artefact
+from sparsight.data.labelling.chosen import ChosenPhoto
+from sparsight.data.labelling.renewal import renew_urls
+from sparsight.data.labelling.suggestions import Suggestions
+from sparsight.progress import Progress
+from sparsight.stores.annotations import AnnotationStore, Project, Task
+from sparsight.stores.image_urls import UrlSigner
+
+COLUMNS = ["id", "container", "task", "state"]
+Prediction = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What became of the photos.
+
+    Args:
+        tasks: columns id, container, task (Label Studio's number), and state: `new` or `known`.
+        pre_annotated: tasks that got a prediction.
+        renewed: tasks whose photo got a new address.
+    """
+
+    tasks: pd.DataFrame
+    pre_annotated: int
+    renewed: int
+
+
+def push_photos(
+    store: AnnotationStore,
+    project: Project,
+    photos: Sequence[ChosenPhoto],
+    signer: UrlSigner,
+    suggestions: Suggestions | None = None,
+) -> Pushed:
+    """Make a task of every photo of which the project has none; those it has get newer predictions and addresses.
+
+    Interrupted and run again, it goes on where it was. Two at once in one project may make a task twice.
+
+    Args:
+        store: Label Studio.
+        project: where to.
+        photos: the first to be labelled first.
+        signer: makes the addresses by which people's browsers show the photos.
+        suggestions: predictions of one model version, which people are shown from then on.
+
+    Raises:
+        SparsightError: Label Studio refuses.
+        ImageError: a photo isn't in the account that the signer signs for.
+    """
+    tasks = list(store.tasks(project))
+    known = {
+        (task.data.get("container"), task.data.get("id")): task for task in reversed(tasks)
+    }  # of several, the oldest
+    there = {photo: known[key] for photo in photos if (key := (photo.container, photo.id)) in known}
+    predictions = suggestions.by_photo if suggestions else {}
+    added = store.add_predictions(project, _newer(there, predictions))
+    made = _import(store, project, [photo for photo in photos if photo not in there], signer, predictions)
+    for prediction in itertools.islice(predictions.values(), 1):
+        store.show_predictions(project, prediction["model_version"])
+    renewed = renew_urls(store, signer, (task for task in tasks if not task.is_done))
+    rows = [
+        (photo.id, photo.container, made[photo], "new")
+        if photo in made
+        else (photo.id, photo.container, there[photo].id, "known")
+        for photo in photos
+    ]
+    return Pushed(
+        tasks=pd.DataFrame(rows, columns=COLUMNS),
+        pre_annotated=added + sum(photo.id in predictions for photo in made),
+        renewed=renewed,
+    )
+
+
+def _newer(there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
+    """Predictions for tasks that have none of this model version yet."""
+    for photo, task in there.items():
+        prediction = predictions.get(photo.id)
+        if prediction is not None and prediction["model_version"] not in task.model_versions:
+            yield {"task": task.id, **prediction}
+
+
+def _import(
+    store: AnnotationStore,
+    project: Project,
+    photos: Sequence[ChosenPhoto],
+    signer: UrlSigner,
+    predictions: Mapping[str, Prediction],
+) -> dict[ChosenPhoto, int]:
+    """Make tasks; returns their numbers."""
+    progress = Progress("push photos", len(photos), "tasks")
+    contents = (_content(photo, signer, predictions.get(photo.id)) for photo in photos)
+    made: dict[ChosenPhoto, int] = {}
+    for photo, number in zip(photos, store.import_tasks(project, contents), strict=True):
+        made[photo] = number
+        progress.advance()
+    progress.finish()
+    return made
+
+
+def _content(photo: ChosenPhoto, signer: UrlSigner, prediction: Prediction | None) -> dict[str, Any]:
+    data = {"image": signer.url(photo.uri), "id": photo.id, "container": photo.container}
+    return {"data": data, "predictions": [prediction] if prediction else []}
+
+
+def write_tasks(pushed: Pushed, target: FilePath, parameters: Mapping[str, Any]) -> None:
+    """Write the tasks artefact: tasks.csv, in the order in which photos are to be labelled."""
+    with new_artefact(target, "tasks", parameters) as draft:
+        pushed.tasks.to_csv(draft.folder / "tasks.csv", index=False, lineterminator="\n", encoding="utf-8")
+        draft.counts["tasks"] = len(pushed.tasks)
+        draft.counts["new"] = int((pushed.tasks["state"] == "new").sum())
+        draft.counts["pre_annotated"] = pushed.pre_annotated
