@@ -54,7 +54,7 @@ def list_disagreements(annotations: pd.DataFrame, rule: LabelRule) -> pd.DataFra
     votes = rule.votes(annotations)
     table = votes.photos.assign(distance=_distance(votes), annotators=votes.sizes)
     table = table[_differ(votes)]
-    said = _said(votes, table.index.to_numpy())
+    said = said_about(votes, table.index.to_numpy())
     settled = [_settled(each, rule) for each in said]
     facts = annotations[[*PHOTO, "uri", "reviewed"]].drop_duplicates(PHOTO)
     table = table.assign(
@@ -95,8 +95,8 @@ def _apart(tree: Tree, one: NDArray[np.int64], other: NDArray[np.int64]) -> floa
     return float(np.concatenate([edges.min(axis=0), edges.min(axis=1)]).mean())
 
 
-def _said(votes: Votes, photos: NDArray[np.int64]) -> list[dict[str, list[str]]]:
-    """What each annotator of some photos said."""
+def said_about(votes: Votes, photos: NDArray[np.int64]) -> list[dict[str, list[str]]]:
+    """What each annotator said about some photos, given by their rows in `votes.photos`."""
     begin, end = (np.searchsorted(votes.photo, photos, side=side).tolist() for side in ("left", "right"))
     return [
         {votes.annotators[votes.annotator[vote]]: votes.said(int(votes.choice[vote])) for vote in range(first, last)}

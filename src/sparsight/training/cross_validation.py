@@ -1,13 +1,16 @@
-"""Out-of-sample predictions: every labelled photo is judged by a head that was trained without it."""
+"""Out-of-sample predictions: every labelled photo is judged by heads that were trained without it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsight.data.embeddings import Embeddings
+from sparsight.data.labels import paths_in
 from sparsight.data.splits import unit_hash
 from sparsight.models.classifier import Head
 from sparsight.models.folder import HeadDescription
@@ -17,6 +20,84 @@ from sparsight.training.distributed import OneProcess
 from sparsight.training.fitting import Steps, make_optimizer, one_thread
 from sparsight.training.labelled import class_weights, epoch_order
 from sparsight.training.loop import epoch_generator
+
+ROUNDS = 3
+"""So many times all photos are dealt to folds anew; the mean of the rounds' predictions is less a matter of luck."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfSample:
+    """What heads say of photos that they haven't seen in training.
+
+    Attributes:
+        rows: int64, N: rows of the embeddings.
+        labels: N label paths.
+        classes: C label paths, sorted.
+        probabilities: float32, N x C.
+        left_out: photos that weren't judged, by reason.
+    """
+
+    rows: NDArray[np.int64]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    left_out: Mapping[str, int]
+
+    @property
+    def accuracy(self) -> float:
+        """How often the most probable class is the label."""
+        predicted = np.array(self.classes, object)[self.probabilities.argmax(axis=1)]
+        return float((predicted == np.array(self.labels, object)).mean())
+
+
+def judge_labels(
+    embeddings: Embeddings, keys: Mapping[str, str], options: ClassifierOptions, folds: int
+) -> OutOfSample | None:
+    """Cross-validate heads on all labelled photos, whatever their split.
+
+    Args:
+        embeddings: of a backbone that hasn't learned from these labels.
+        keys: by the photo's id, what it is known by: photos with one key are never on both sides.
+        options: of the heads' training; the seed also deals the folds.
+        folds: their number. Classes with fewer photos are left out.
+
+    Returns:
+        The predictions; None where fewer than two classes have enough photos.
+    """
+    labels = embeddings.index["label"].fillna("").to_numpy(object)
+    rows, left_out = _examined(labels, folds)
+    classes = tuple(sorted(set(labels[rows])))
+    if len(classes) < 2:
+        return None
+    number_of = {label: number for number, label in enumerate(classes)}
+    targets = np.array([number_of[label] for label in labels[rows]], np.int64)
+    known_by = [keys[photo] for photo in embeddings.index["id"].to_numpy(object)[rows]]
+    values = np.asarray(embeddings.values[rows], np.float32)
+    rounds = [
+        cross_validate(values, targets, deal_folds(known_by, labels[rows].tolist(), folds, seed), options)
+        for seed in range(options.seed, options.seed + ROUNDS)
+    ]
+    return OutOfSample(
+        rows=rows,
+        labels=tuple(labels[rows]),
+        classes=classes,
+        probabilities=np.mean(rounds, axis=0, dtype=np.float32),
+        left_out=left_out,
+    )
+
+
+def _examined(labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Rows with one label whose class has enough photos, and why others are left out."""
+    several = np.array([len(paths_in(label)) > 1 for label in labels], bool)
+    count = Counter(labels[(labels != "") & ~several])
+    thin = sorted(label for label in count if count[label] < least)
+    left_out = {
+        "without a label": int((labels == "").sum()),
+        "with several labels": int(several.sum()),
+        **{f"of {label}, which has fewer than {least}": count[label] for label in thin},
+    }
+    kept = (labels != "") & ~several & ~np.isin(labels, thin)
+    return np.flatnonzero(kept), {reason: photos for reason, photos in left_out.items() if photos}
 
 
 def deal_folds(keys: Sequence[str], labels: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:
@@ -43,11 +124,6 @@ def deal_folds(keys: Sequence[str], labels: Sequence[str], folds: int, seed: int
     return np.array([fold_of[key] for key in keys], np.int64)
 
 
-def thin_labels(labels: Sequence[str], least: int) -> dict[str, int]:
-    """Labels that fewer than `least` photos have, and how many have them, in alphabetical order."""
-    return {label: count for label, count in sorted(Counter(labels).items()) if count < least}
-
-
 def cross_validate(
     embeddings: NDArray[np.float32], targets: NDArray[np.int64], fold_of: NDArray[np.int64], options: ClassifierOptions
 ) -> NDArray[np.float32]:
@@ -57,7 +133,7 @@ def cross_validate(
     are to be judged would let their labels in, and holding others back would cost labels.
 
     Args:
-        embeddings: N x D, of a backbone that hasn't learned from these labels.
+        embeddings: N x D.
         targets: N class numbers, from 0 on without a gap.
         fold_of: N, see `deal_folds`.
         options: of the head and its training.
