@@ -20,7 +20,7 @@ COUNT = 150
 def digits(tmp_path_factory):
     content = load_digits()
     images = np.repeat((content.images[:COUNT] * 15.9).astype(np.uint8)[..., None], 3, axis=3).repeat(2, 1).repeat(2, 2)
-    labels = [str(min(label, 2)) for label in content.target[:COUNT]]  # three very unequal classes
+    labels = [("few/0", "few/1", "many")[min(label, 2)] for label in content.target[:COUNT]]  # of very unequal sizes
     splits = ["train"] * 71 + ["valid"] * 40 + ["test"] * 39
     return write_packed_images(tmp_path_factory.mktemp("digits") / "images", images, labels, splits)
 
@@ -47,8 +47,9 @@ def train(horovod, digits):
     [
         {"freeze_backbone": True, "augmentation_passes": 2, "balance": "oversample"},
         {"freeze_backbone": False, "balance": "class_weights", "backbone_learning_rate_ratio": 1.0},
+        {"freeze_backbone": False, "balance": "class_weights", "hierarchy": "per_parent"},
     ],
-    ids=["frozen", "fine-tuned"],
+    ids=["frozen", "fine-tuned", "taxonomy"],
 )
 def test_two_processes_train_what_one_does(train, options):
     first, second = train(2, **options)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from sklearn.datasets import load_digits
 
 from sparsight.data.artefact import read_manifest
 from sparsight.data.origin import Origin, write_origin
+from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.evaluation.metrics import read_metrics, read_predictions
+from sparsight.evaluation.retest import measure
 from sparsight.local.services import Services
 from sparsight.models.classifier import load_classifier
 from sparsight.models.pyfunc import PyfuncModel
@@ -120,6 +123,71 @@ def test_the_same_arguments_give_the_same_folder_and_a_base_model_is_used(
     one, three, four = (load_classifier(tmp_path / folder)[0].state_dict() for folder in ("one", "three", "four"))
     assert one["backbone.conv1.weight"].equal(three["backbone.conv1.weight"])
     assert not one["backbone.conv1.weight"].equal(four["backbone.conv1.weight"])
+
+
+def test_a_taxonomy_is_learned_reported_registered_and_tested_again(tmp_path: Path, name: str) -> None:
+    """Two levels, labels that stop at the first one, a class that rejects a photo, and one photo with two labels."""
+    data, target = load_digits(n_class=5, return_X_y=True)
+    pixels = np.kron(data[:300].reshape(-1, 8, 8) * (255 / 16), np.ones((2, 2))).astype(np.uint8)
+    paths = {0: "round/0", 1: "straight/1", 2: "open/2", 3: "open/3", 4: "straight/4"}
+    labels = [paths[digit] for digit in target[:300]]
+    labels[:100:5] = [label.split("/")[0] for label in labels[:100:5]]
+    labels[1] = "open|straight"
+    images = tmp_path / "images"
+    splits = ["train"] * 120 + ["valid"] * 80 + ["test"] * 100
+    write_packed_images(images, np.repeat(pixels[..., None], 3, axis=3), labels, splits)
+
+    chosen = {"hierarchy": "per_parent", "reject": '["round"]', "threshold": 0.4}
+    main(arguments(images, tmp_path / "model", name, **chosen))
+
+    model = tmp_path / "model"
+    metrics = read_metrics(model / "report" / "metrics.json")
+    assert metrics.hierarchy is not None
+    assert metrics.hierarchy.f1 > 0.7
+    assert [level.images for level in metrics.hierarchy.levels] == [100, 100]
+    assert metrics.reject is not None
+    assert metrics.reject.recall > 0.7
+    page = (model / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<h2>Taxonomy</h2>" in page
+    rows = re.findall(r'<th scope="row" style="padding-left[^>]*>(?:<span [^>]*></span>)?(\w+)', page)
+    assert rows == ["open", "2", "3", "round", "0", "straight", "1", "4"]
+    curve = pd.read_csv(model / "report" / "coverage.csv")
+    assert set(curve["level"]) == {1, 2}
+
+    description = load_classifier(model)[1]
+    assert description.hierarchy is not None
+    assert description.hierarchy.temperatures[""] != 1
+    assert description.classes == (
+        "open",
+        "round",
+        "straight",
+        "open/2",
+        "open/3",
+        "round/0",
+        "straight/1",
+        "straight/4",
+    )
+    lineage = Lineage.of_tags(mlflow.MlflowClient().get_model_version(name, "1").tags)
+    assert lineage.metrics == metrics.overall()
+    assert {"hierarchical_f1", "hierarchical_distance", "reject_recall"} <= lineage.metrics.keys()
+    again = measure(model, PackedImages(images), name)
+    assert again.overall() == pytest.approx(metrics.overall(), abs=1e-6)
+    assert again.images_digest == metrics.images_digest
+
+    encoded = [_png(each, tmp_path) for each in np.load(images / "images-00000.npy")[200:210]]
+    answer = PyfuncModel(model / "mlflow_model").predict(pd.DataFrame({"image": encoded}))
+    told = read_predictions(model / "report" / "predictions.csv")
+    assert answer["label"].tolist() == list(told.predicted)[:10]
+    assert answer["rejected"].tolist() == [label.startswith("round") for label in answer["label"]]
+    assert ((answer["label_1"] + "/") == [f"{label.split('/')[0]}/" for label in answer["label_2"]]).all()
+
+
+def test_several_labels_without_a_hierarchy_are_refused(tmp_path: Path, name: str) -> None:
+    labels, splits = ["a|b", "a", "b", "a"], ["train", "train", "train", "test"]
+    write_packed_images(tmp_path / "images", np.zeros((4, 16, 16, 3), np.uint8), labels, splits)
+    with pytest.raises(SparsightError, match="hold several paths"):
+        main(arguments(tmp_path / "images", tmp_path / "model", name))
+    assert not list(tmp_path.glob("model*"))
 
 
 def test_a_finished_model_is_registered_without_training_again(

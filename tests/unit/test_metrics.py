@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsight.errors import SparsightError
-from sparsight.evaluation.metrics import Predictions, calibration_error, evaluate, read_metrics, read_predictions
+from sparsight.evaluation.calibration import calibration_error
+from sparsight.evaluation.metrics import Predictions, evaluate, read_metrics, read_predictions
 
 CLASSES = ("bird", "cat", "dog")
 pairs = st.lists(st.tuples(st.sampled_from([*CLASSES, "unseen"]), st.sampled_from(CLASSES)), min_size=1, max_size=40)

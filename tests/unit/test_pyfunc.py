@@ -20,6 +20,7 @@ from sparsight.models.classifier import load_backbone, load_classifier, new_clas
 from sparsight.models.folder import (
     BackboneDescription,
     HeadDescription,
+    HierarchyDescription,
     ModelDescription,
     Preprocessing,
     write_model,
@@ -43,6 +44,25 @@ def write(folder: Path, kind: str) -> Path:
     with new_artefact(folder, "model", {}) as draft:
         write_model(draft.folder, description, network.state_dict())
         save_pyfunc(draft.folder, description)
+    return folder
+
+
+def write_hierarchical(folder: Path, **hierarchy: object) -> Path:
+    """Write the folder of a classifier whose labels are cat, dog/boxer and dog/poodle, with random weights."""
+    described = ModelDescription(
+        kind="classifier",
+        backbone=BACKBONE,
+        preprocessing=PREPROCESSING,
+        head=HeadDescription(hidden=8, dropout=0.5),
+        classes=("cat", "dog", "dog/boxer", "dog/poodle"),
+        hierarchy=HierarchyDescription(
+            heads="per_parent", temperatures={"": 1.5, "dog": 0.8}, decision="confident", **hierarchy
+        ),
+    )
+    torch.manual_seed(0)
+    with new_artefact(folder, "model", {}) as draft:
+        write_model(draft.folder, described, new_classifier(described).state_dict())
+        save_pyfunc(draft.folder, described)
     return folder
 
 
@@ -86,6 +106,29 @@ def test_a_classifier_opens_in_a_fresh_process_and_predicts(classifier: Path) ->
         assert row["score"] == pytest.approx(max(chances))
     assert rows[0]["label"] == here["label"][0]
     assert rows[0]["score"] == pytest.approx(here["score"][0], abs=1e-4)
+
+
+def test_a_hierarchical_classifier_tells_each_level_and_node(tmp_path: Path) -> None:
+    from mlflow.models import Model
+
+    folder = write_hierarchical(tmp_path / "leaf", threshold=0.0, reject=("dog",))
+    (row,) = in_a_fresh_process(folder, [photo()])
+    nodes = [row[f"p({name})"] for name in ("cat", "dog", "dog/boxer", "dog/poodle")]
+    assert nodes[0] + nodes[1] == pytest.approx(1, abs=1e-5)
+    assert nodes[2] + nodes[3] == pytest.approx(nodes[1], abs=1e-5)
+    assert row["label_1"] == ("cat" if nodes[0] > nodes[1] else "dog")
+    assert row["score_1"] == pytest.approx(max(nodes[:2]))
+    assert row["label"] == (row["label_2"] or row["label_1"])
+    assert row["rejected"] == row["label"].startswith("dog")
+    declared = Model.load(str(folder / "mlflow_model")).signature.outputs.input_names()
+    assert declared == list(row)
+
+    unsure = PyfuncModel(write_hierarchical(tmp_path / "unsure", threshold=1.0) / "mlflow_model")
+    answer = unsure.predict(pd.DataFrame({"image": [photo()]}))
+    assert answer["label"].tolist() == [""]
+    assert "rejected" not in answer
+    assert answer["label_1"].tolist() == [row["label_1"]]
+    assert unsure.predict(pd.DataFrame({"image": []})).empty
 
 
 def test_a_backbone_gives_embeddings(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def counts_as(predicted: str, truth: str) -> str:
     return truth if any(is_under(path, node) for node in split_paths(truth)) else predicted
 
 
+def is_sound(predicted: str, truth: str) -> bool:
+    """Say whether a predicted label is true as far as it goes; it may stop early, or go on where the truth stops."""
+    path = split_path(predicted)
+    return any(is_under(path, node) or is_under(node, path) for node in split_paths(truth))
+
+
 def rarest(labels: Sequence[str]) -> list[str]:
     """Say for each photo which of its paths the fewest photos have, so that each belongs to one class.
 

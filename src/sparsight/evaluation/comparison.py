@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsight.data.artefact import read_manifest, write_text
+from sparsight.data.labels import counts_as
 from sparsight.errors import SparsightError
 from sparsight.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_gain
 from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, read_metrics, read_predictions
@@ -17,6 +18,8 @@ from sparsight.evaluation.plots import plot_comparison
 
 TABLE, NUMBERS, SUMMARY, CHART = "comparison.csv", "comparison.json", "summary.txt", "comparison.png"
 SCORES = {"macro_f1": "Macro F1", "accuracy": "Accuracy", "weighted_f1": "Weighted F1"}
+HIERARCHICAL = {"hierarchical_f1": "Hierarchical F1"}
+"""Where the labels are a taxonomy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,9 @@ def gains(entries: Mapping[str, Entry], baselines: Sequence[str]) -> list[Gain]:
 
 def _gain(model: str, over: str, entries: Mapping[str, Entry]) -> Gain:
     ours, theirs = (entries[name].predictions.to_frame().sort_values(["id", "label"]) for name in (model, over))
-    gain, low, high = bootstrap_gain(ours["label"].tolist(), ours["predicted"].tolist(), theirs["predicted"].tolist())
+    truth = ours["label"].tolist()
+    said = [[counts_as(*pair) for pair in zip(each["predicted"], truth, strict=True)] for each in (ours, theirs)]
+    gain, low, high = bootstrap_gain(truth, *said)
     return Gain(model=model, over=over, gain=gain, low=low, high=high)
 
 
@@ -114,10 +119,10 @@ def write_comparison(folder: Path, entries: Mapping[str, Entry], baselines: Sequ
         SparsightError: the models weren't tested on the same images.
     """
     check_comparable(entries)
-    found = gains(entries, baselines)
+    found, scores = gains(entries, baselines), _scores(entries)
     plot_comparison(
         folder / CHART,
-        {name: {title: _score(e, key) for key, title in SCORES.items()} for name, e in entries.items()},
+        {name: {title: _score(e, key) for key, title in scores.items()} for name, e in entries.items()},
         {name: {label: each.f1 for label, each in _tested(e.metrics).items()} for name, e in entries.items()},
     )
     write_text(folder / NUMBERS, _numbers(entries, found))
@@ -131,17 +136,22 @@ def write_comparison(folder: Path, entries: Mapping[str, Entry], baselines: Sequ
         title="Comparison",
         entries=entries,
         tested={name: _tested(entry.metrics) for name, entry in entries.items()},
-        scores=SCORES,
+        scores=scores,
         gains=found,
-        best={key: max(_score(entry, key) for entry in entries.values()) for key in SCORES},
+        best={key: max(_score(entry, key) for entry in entries.values()) for key in scores},
         count=next(iter(entries.values())).metrics.images,
         differing=_differing(entries),
     )
     return summary
 
 
+def _scores(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Titles of the scores that all models have, by name."""
+    return SCORES | (HIERARCHICAL if all(entry.metrics.hierarchy for entry in entries.values()) else {})
+
+
 def _score(entry: Entry, key: str) -> float:
-    return float(getattr(entry.metrics, key))
+    return entry.metrics.overall()[key]
 
 
 def _tested(metrics: Metrics) -> dict[str, Any]:
@@ -164,9 +174,10 @@ def _table(entries: Mapping[str, Entry]) -> str:
     labels = list(_tested(next(iter(entries.values())).metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", *SCORES, "calibration_error", *(f"f1 of {label}" for label in labels)])
+    scores = _scores(entries)
+    writer.writerow(["model", *scores, "calibration_error", *(f"f1 of {label}" for label in labels)])
     for name, entry in entries.items():
-        overall = [_score(entry, key) for key in (*SCORES, "calibration_error")]
+        overall = [_score(entry, key) for key in (*scores, "calibration_error")]
         each = [entry.metrics.classes[label].f1 for label in labels]
         writer.writerow([name, *(f"{value:.6f}" for value in (*overall, *each))])
     return text.getvalue()
@@ -174,11 +185,12 @@ def _table(entries: Mapping[str, Entry]) -> str:
 
 def _summary(entries: Mapping[str, Entry], found: Sequence[Gain]) -> str:
     metrics = next(iter(entries.values())).metrics
+    scores = _scores(entries)
     width = max(len(name) for name in entries)
     lines = [f"The same {metrics.images:,} test images, {len(_tested(metrics))} classes", ""]
-    lines.append(f"{'':{width}}  " + "  ".join(f"{title:>11}" for title in SCORES.values()))
+    lines.append(f"{'':{width}}  " + "  ".join(f"{title:>11}" for title in scores.values()))
     for name, entry in entries.items():
-        values = "  ".join(f"{_score(entry, key):11.3f}" for key in SCORES)
+        values = "  ".join(f"{_score(entry, key):{max(11, len(title))}.3f}" for key, title in scores.items())
         lines.append(f"{name:{width}}  {values}")
     lines += ["", *(gain.sentence() for gain in found)]
     return "\n".join(lines) + "\n"

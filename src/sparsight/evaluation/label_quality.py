@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sparsight.errors import SparsightError
 from sparsight.evaluation.agreement import measure_agreement
@@ -17,6 +17,7 @@ from sparsight.evaluation.annotators import (
     measure_pairs,
 )
 from sparsight.evaluation.disagreements import LabelRule, list_disagreements
+from sparsight.evaluation.stored import Stored
 from sparsight.evaluation.votes import PHOTO, Votes, levels_of
 
 QUALITY = "quality.json"
@@ -24,11 +25,7 @@ RELIABLE, TENTATIVE = 0.8, 0.667
 """Bounds of alpha above which labels can be relied on, or support tentative conclusions (Krippendorff 2004, p. 241)."""
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AlphaAt(_Stored):
+class AlphaAt(Stored):
     """Krippendorff's alpha at one level by one distance, with its 95 % interval; None where nothing can be said."""
 
     level: int = Field(description="1 is the first level; 0 is the whole path")
@@ -40,7 +37,7 @@ class AlphaAt(_Stored):
     votes: int = Field(description="of these photos")
 
 
-class Suspects(_Stored):
+class Suspects(Stored):
     """What cross-validated heads found."""
 
     examined: int = Field(description="photos with one label, of a class that has enough of them")
@@ -49,7 +46,7 @@ class Suspects(_Stored):
     left_out: dict[str, int] = Field(description="photos not examined, by reason")
 
 
-class Quality(_Stored):
+class Quality(Stored):
     """Content of quality.json."""
 
     level: int = Field(description="that labels are settled at, as in the tables; 0 is the whole path")

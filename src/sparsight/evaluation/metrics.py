@@ -4,19 +4,26 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
+from sparsight.data.labels import counts_as, is_sound, is_under, join_path, split_path, split_paths
+from sparsight.data.tree import Tree
 from sparsight.errors import SparsightError
+from sparsight.evaluation.calibration import calibration_error
+from sparsight.evaluation.hierarchy import HierarchyMetrics, evaluate_hierarchy
+from sparsight.evaluation.stored import ClassMetrics, Stored
+
+if TYPE_CHECKING:
+    from sparsight.models.labelling import Answers, Labeller
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
-CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,7 @@ class Predictions:
     Attributes:
         ids: N image ids.
         truth: N labels.
-        predicted: N labels, the most probable ones.
+        predicted: N labels of one path each; empty where no answer was sure enough.
         scores: float, N: the probability of the predicted label, 0 to 1.
     """
 
@@ -36,19 +43,14 @@ class Predictions:
     scores: NDArray[np.floating]
 
     @classmethod
-    def of_probabilities(
-        cls, ids: Sequence[str], truth: Sequence[str], probabilities: NDArray[np.floating], classes: Sequence[str]
-    ) -> Self:
-        """Take the most probable class of each image.
-
-        Args:
-            ids: N image ids.
-            truth: N labels.
-            probabilities: float, N x C.
-            classes: the C labels, in the order of the columns.
-        """
-        predicted = np.array(classes, object)[probabilities.argmax(axis=1)].tolist()
-        return cls(ids=ids, truth=truth, predicted=predicted, scores=probabilities.max(axis=1))
+    def of_answers(cls, ids: Sequence[str], truth: Sequence[str], labeller: "Labeller", answers: "Answers") -> Self:
+        """Take a classifier's answers on N images."""
+        return cls(
+            ids=ids,
+            truth=truth,
+            predicted=[labeller.label(number) for number in answers.chosen],
+            scores=answers.scores,
+        )
 
     def digest(self) -> str:
         """Hash which images these are, with their true labels, whatever their order."""
@@ -61,20 +63,7 @@ class Predictions:
         return pd.DataFrame(columns)
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassMetrics(_Stored):
-    """Of one class: precision, recall, F1 (0 where undefined), and the number of its images."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-class Metrics(_Stored):
+class Metrics(Stored):
     """Content of metrics.json: everything measured on one split."""
 
     split: str = Field(description="train, valid or test")
@@ -86,23 +75,35 @@ class Metrics(_Stored):
     calibration_error: float = Field(description="expected difference of score and accuracy, 15 bins")
     classes: dict[str, ClassMetrics]
     confusion: list[list[int]] = Field(description="row: true class, column: predicted, both in the order of classes")
+    hierarchy: HierarchyMetrics | None = Field(default=None, description="where labels branch at more than one node")
+    reject: ClassMetrics | None = Field(default=None, description="of images that are none to classify, where declared")
 
     def overall(self) -> dict[str, float]:
         """The numbers over all classes, by name."""
-        return {name: getattr(self, name) for name in ("accuracy", "macro_f1", "weighted_f1", "calibration_error")}
+        found = {name: getattr(self, name) for name in ("accuracy", "macro_f1", "weighted_f1", "calibration_error")}
+        if self.reject:
+            found |= {"reject_precision": self.reject.precision, "reject_recall": self.reject.recall}
+        return found | (self.hierarchy.overall() if self.hierarchy else {})
 
 
-def evaluate(predictions: Predictions, classes: Sequence[str], *, split: str = "test") -> Metrics:
+def evaluate(
+    predictions: Predictions, classes: Sequence[str], *, split: str = "test", reject: Sequence[str] = ()
+) -> Metrics:
     """Measure predictions.
+
+    What a prediction says below the place where a true label stops is neither right nor wrong: it counts as that label.
+    The calibration error is that of the answers given, each right if it is true as far as it goes.
 
     Args:
         predictions: of at least one image.
-        classes: every class the model knows. Classes found only in the truth are added after them: the model never
-            saw one, so they count as wrong.
+        classes: every class the model knows. Others that occur are added after them: the model never saw those found
+            only in the truth, so they count as wrong.
         split: which split the images are from.
+        reject: nodes at or below which an image is none to classify.
     """
-    truth, predicted = np.asarray(predictions.truth, object), np.asarray(predictions.predicted, object)
-    labels = [*classes, *sorted(set(truth) - set(classes))]
+    pairs = list(zip(predictions.predicted, predictions.truth, strict=True))
+    truth, predicted = np.asarray(predictions.truth, object), np.array([counts_as(*pair) for pair in pairs], object)
+    labels = [*classes, *sorted({*truth, *predicted} - set(classes))]
     present = [label for label in labels if label in set(truth)]
     columns = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
     per_class = {
@@ -116,19 +117,39 @@ def evaluate(predictions: Predictions, classes: Sequence[str], *, split: str = "
         accuracy=float(accuracy_score(truth, predicted)),
         macro_f1=float(f1_score(truth, predicted, labels=present, average="macro", zero_division=0.0)),
         weighted_f1=float(f1_score(truth, predicted, labels=present, average="weighted", zero_division=0.0)),
-        calibration_error=calibration_error(np.asarray(predictions.scores), truth == predicted),
+        calibration_error=_answers_error(predictions),
         classes=per_class,
         confusion=confusion_matrix(truth, predicted, labels=labels).tolist(),
+        hierarchy=_hierarchy(predictions, classes),
+        reject=_rejects(predictions, reject) if reject else None,
     )
 
 
-def calibration_error(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
-    """Expected calibration error of top-label scores (Guo et al. 2017, arXiv 1706.04599): 15 bins of equal width."""
-    bins = np.clip((scores * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=scores, minlength=CALIBRATION_BINS) - np.bincount(
-        bins, weights=right, minlength=CALIBRATION_BINS
-    )
-    return float(np.abs(gaps).sum() / len(scores))
+def _answers_error(predictions: Predictions) -> float:
+    answered = np.array([bool(label) for label in predictions.predicted], bool)
+    right = np.array([is_sound(*pair) for pair in zip(predictions.predicted, predictions.truth, strict=True)], bool)
+    return calibration_error(np.asarray(predictions.scores)[answered], right[answered])
+
+
+def _hierarchy(predictions: Predictions, classes: Sequence[str]) -> HierarchyMetrics | None:
+    """Measure against the taxonomy that the labels make; where one node alone branches they are mere classes."""
+    known = {path for label in classes for path in split_paths(label)}
+    tree = Tree([*known, *(path for label in predictions.truth for path in split_paths(label))])
+    if sum(len(tree.children(number)) > 1 for number in tree.inner) < 2:
+        return None
+    return evaluate_hierarchy(predictions.truth, predictions.predicted, [*map(join_path, known)])
+
+
+def _rejects(predictions: Predictions, reject: Sequence[str]) -> ClassMetrics:
+    nodes = [split_path(label) for label in reject]
+
+    def marked(labels: Sequence[str]) -> NDArray[np.bool_]:
+        return np.array(
+            [any(is_under(path, node) for path in split_paths(label) for node in nodes) for label in labels]
+        )
+
+    said, true = marked(predictions.predicted), marked(predictions.truth)
+    return ClassMetrics.of_counts(int((said & true).sum()), int(said.sum()), int(true.sum()))
 
 
 def read_metrics(path: Path) -> Metrics:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from sparsight.data.labels import is_sound
+
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0b62a4", "#d55e00", "#00795a", "#8a4a9e", "#667085"
 """Told apart also with red-green blindness; 4.5 : 1 on white, so that they serve as text colours too."""
 INK, PALE = "#1d2433", "#d7dce4"
 DPI = 130
+NO_ANSWER = "no answer"
+"""What an empty predicted label is shown as."""
 # Labels are anybody's text: one with two dollar signs is no formula, and would end the drawing as a wrong one.
 matplotlib.rcParams["text.parse_math"] = False
 
@@ -38,7 +43,8 @@ class Tile:
 
 
 def shorten(text: str, length: int = 24) -> str:
-    """Cut a long label in the middle, so that both ends of a path stay readable."""
+    """Cut a long label in the middle, so that both ends of a path stay readable; say so where there is none."""
+    text = text or NO_ANSWER
     if len(text) <= length:
         return text
     head = (length - 1) // 2
@@ -105,6 +111,31 @@ def plot_curves(path: Path, losses: Sequence[Curve], scores: Sequence[Curve], be
     _save(figure, path)
 
 
+def plot_coverage(path: Path, curve: pd.DataFrame, threshold: float | None) -> None:
+    """Draw for each level how many images are answered against how often rightly, the threshold in force marked.
+
+    Args:
+        path: the PNG file.
+        curve: threshold, level, coverage and accuracy, as `ranking.coverage` gives them.
+        threshold: the one in force; None where there is none.
+    """
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (level, rows) in enumerate(curve.dropna().groupby("level")):
+        colour = (BLUE, ORANGE, GREEN, PURPLE)[number % 4]
+        axes.plot(100 * rows["coverage"], 100 * rows["accuracy"], color=colour, label=f"level {level}")
+        if threshold is not None:
+            chosen = rows[rows["threshold"] >= threshold - 1e-9][:1]
+            axes.plot(100 * chosen["coverage"], 100 * chosen["accuracy"], "o", color=colour)
+    _dress(axes, "How many are answered, and how often rightly")
+    axes.set_xlabel("Images answered at this level, %")
+    axes.set_ylabel("Right among them, %")
+    axes.set_xlim(0, 102)
+    axes.set_ylim(top=101)
+    axes.legend(frameon=False, title=None if threshold is None else f"dot: threshold {threshold:g}")
+    _save(figure, path)
+
+
 def plot_gallery(path: Path, wrong: Sequence[Tile], right: Sequence[Tile], columns: int = 6) -> None:
     """Draw photos with what they are and what they were taken for: wrong predictions first, then right ones."""
     sections = [(title, tiles) for title, tiles in (("Wrong", wrong), ("Right", right)) if tiles]
@@ -122,11 +153,11 @@ def plot_gallery(path: Path, wrong: Sequence[Tile], right: Sequence[Tile], colum
 
 
 def _tile(axes: Axes, tile: Tile) -> None:
-    is_right = tile.truth == tile.predicted
+    is_right = is_sound(tile.predicted, tile.truth)
     axes.imshow(tile.image, interpolation="nearest" if tile.image.shape[0] < 100 else "antialiased")
     verdict = f"{'✓' if is_right else '✗'} {shorten(tile.predicted, 20)} {tile.score:.0%}"
     axes.set_title(verdict, fontsize=8, color=GREEN if is_right else ORANGE, fontweight="bold", pad=14)
-    truth = "" if is_right else f"is {shorten(tile.truth, 22)}"
+    truth = "" if tile.truth == tile.predicted else f"is {shorten(tile.truth, 22)}"
     axes.text(0.5, 1.02, truth, transform=axes.transAxes, ha="center", va="bottom", fontsize=8, color=INK)
 
 

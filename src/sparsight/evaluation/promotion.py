@@ -13,7 +13,7 @@ from sparsight.stores.registry import PROMOTED_AT, ModelRegistry, ModelVersion, 
 
 PROMOTION = "sparsight.promotion"
 JUDGED_AT = "sparsight.judged_at"
-LOWER_IS_BETTER = frozenset({"calibration_error", "loss"})
+LOWER_IS_BETTER = frozenset({"calibration_error", "loss", "mistake_severity", "hierarchical_distance"})
 _TOLERANCE = 1e-9
 """0.85 - 0.8 is a little less than 0.05."""
 _FORCE = "to promote it all the same, say why: --force 'REASON'."

@@ -1,4 +1,4 @@
-"""The report of a classifier: metrics.json, predictions.csv, three plots, and one page that holds it all."""
+"""The report of a classifier: metrics.json, predictions.csv, plots, and one page that holds it all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsight.data.artefact import write_text
+from sparsight.data.labels import is_sound
 from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, evaluate
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import Curve, Tile, plot_confusion, plot_curves, plot_gallery
+from sparsight.evaluation.taxonomy_report import COVERAGE, TaxonomyReport, tree_rows, write_taxonomy_report
 
 CONFUSION, CURVES, GALLERY = "confusion_matrix.png", "training_curves.png", "gallery.png"
 GALLERY_TILES = 12
@@ -30,6 +32,7 @@ class ClassifierReport:
         lead: one sentence on what was trained on what.
         notes: what a reader should bear in mind.
         parameters: what made the model, by name.
+        taxonomy: what to tell of the labels' taxonomy, where they make one.
     """
 
     classes: Sequence[str]
@@ -40,12 +43,19 @@ class ClassifierReport:
     lead: str
     notes: Sequence[str]
     parameters: Mapping[str, Any]
+    taxonomy: TaxonomyReport | None = None
 
 
 def write_classifier_report(folder: Path, report: ClassifierReport) -> Metrics:
     """Write the report's files into a new folder and return the test metrics."""
     folder.mkdir(parents=True)
-    metrics = evaluate(report.predictions, report.classes)
+    reject = report.taxonomy.reject if report.taxonomy else ()
+    metrics = evaluate(report.predictions, report.classes, reject=reject)
+    images = {"confusion": folder / CONFUSION, "curves": folder / CURVES, "gallery": folder / GALLERY}
+    if report.taxonomy and metrics.hierarchy:
+        whole = write_taxonomy_report(folder, report.taxonomy, metrics.hierarchy, report.predictions.truth)
+        metrics = metrics.model_copy(update={"hierarchy": whole})
+        images["coverage"] = folder / COVERAGE
     write_text(folder / METRICS, metrics.model_dump_json(indent=2) + "\n")
     report.predictions.to_frame().to_csv(folder / PREDICTIONS, index=False, float_format="%.6f")
     plot_confusion(folder / CONFUSION, np.array(metrics.confusion), list(metrics.classes))
@@ -54,12 +64,14 @@ def write_classifier_report(folder: Path, report: ClassifierReport) -> Metrics:
     write_page(
         folder,
         "classifier.html",
-        {"confusion": folder / CONFUSION, "curves": folder / CURVES, "gallery": folder / GALLERY},
+        images,
         title="Classifier",
         lead=report.lead,
         figures=_figures(metrics),
         notes=report.notes,
         metrics=metrics,
+        taxonomy=report.taxonomy,
+        tree=tree_rows(metrics.hierarchy, reject) if metrics.hierarchy else (),
         epochs=len(report.epochs),
         best_epoch=report.best_epoch,
         parameters=report.parameters,
@@ -68,13 +80,16 @@ def write_classifier_report(folder: Path, report: ClassifierReport) -> Metrics:
 
 
 def _figures(metrics: Metrics) -> list[tuple[str, str]]:
-    return [
+    figures = [
         ("Macro F1", f"{metrics.macro_f1:.3f}"),
         ("Accuracy", f"{metrics.accuracy:.3f}"),
         ("Weighted F1", f"{metrics.weighted_f1:.3f}"),
         ("Calibration error", f"{metrics.calibration_error:.3f}"),
         ("Test images", f"{metrics.images:,}"),
     ]
+    if metrics.hierarchy:
+        figures.insert(0, ("Hierarchical F1", f"{metrics.hierarchy.f1:.3f}"))
+    return figures
 
 
 def _curves(epochs: Sequence[Mapping[str, float]]) -> tuple[list[Curve], list[Curve]]:
@@ -89,7 +104,7 @@ def _curves(epochs: Sequence[Mapping[str, float]]) -> tuple[list[Curve], list[Cu
 def _tiles(report: ClassifierReport) -> tuple[list[Tile], list[Tile]]:
     """Choose the wrong predictions that the model was surest of, and the right ones that it was least sure of."""
     told = report.predictions
-    right = np.asarray(told.truth, object) == np.asarray(told.predicted, object)
+    right = np.array([is_sound(*pair) for pair in zip(told.predicted, told.truth, strict=True)])
     order = np.argsort(told.scores, kind="stable")
     chosen = order[::-1][~right[order[::-1]]][:GALLERY_TILES], order[right[order]][:GALLERY_TILES]
     pictures = report.pixels(np.concatenate(chosen))

@@ -10,6 +10,7 @@ from sparsight.evaluation.metrics import Metrics, Predictions, evaluate
 from sparsight.evaluation.probes import embed
 from sparsight.models.classifier import load_classifier
 from sparsight.models.folder import ModelDescription
+from sparsight.models.labelling import Labeller
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.models import fetch_model
 from sparsight.stores.registry import ModelRegistry, ModelVersion
@@ -45,10 +46,12 @@ def measure(folder: Path, images: PackedImages, name: str) -> Metrics:
         raise SparsightError(
             f"{images.folder} has no labelled test image.", hint="Give an images folder that has some."
         )
-    chances = embed(network, images, positions, description.preprocessing).softmax(dim=1).numpy()
+    labeller = Labeller(description)
+    answers = labeller.read(embed(network, images, positions, description.preprocessing))
     ids = images.index["id"].to_numpy(object)[positions].tolist()
-    predictions = Predictions.of_probabilities(ids, labels[positions].tolist(), chances, description.classes)
-    return evaluate(predictions, description.classes)
+    predictions = Predictions.of_answers(ids, labels[positions].tolist(), labeller, answers)
+    reject = description.hierarchy.reject if description.hierarchy else ()
+    return evaluate(predictions, description.classes, reject=reject)
 
 
 def _check(images: PackedImages, description: ModelDescription, name: str) -> None:

@@ -13,6 +13,7 @@ from sparsight.errors import SparsightError
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
+Decision = Literal["confident", "expected_distance"]
 
 
 class Description(BaseModel):
@@ -49,7 +50,7 @@ class HierarchyDescription(Description):
 
     heads: Literal["per_parent", "leaves"] = Field(description="a softmax for each parent, or one over the leaves")
     temperatures: dict[str, float] = Field(description="by head: what its logits are divided by; the root is ''")
-    decision: Literal["confident", "expected_distance"] = Field(
+    decision: Decision = Field(
         description="the deepest node that is sure enough, or the leaf of the least expected distance to the true one"
     )
     threshold: float = Field(description="the probability from which a node is sure enough")

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,17 @@ from PIL import Image
 import sparsight
 from sparsight.data.augment import normalise
 from sparsight.data.decode import decode_image
+from sparsight.data.labels import join_path
+from sparsight.data.tree import ROOT
 from sparsight.errors import SparsightError
 from sparsight.models.classifier import open_backbone, open_classifier
 from sparsight.models.folder import DESCRIPTION, WEIGHTS, ModelDescription, Preprocessing, read_weights
+from sparsight.models.labelling import Answers, Labeller
 from sparsight.stores.registry import MLFLOW_MODEL
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from mlflow.types import DataType
 
 COLUMN = "image"
 BATCH = 64
@@ -47,6 +52,7 @@ class PyfuncModel:
         self.network: torch.nn.Module
         self.description: ModelDescription
         self.network, self.description = _open(folder)
+        self.labeller = Labeller(self.description) if self.description.kind == "classifier" else None
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict from encoded images.
@@ -56,8 +62,11 @@ class PyfuncModel:
             params: MLflow passes them; there are none.
 
         Returns:
-            One row per image. Classifier: `label`, `score` (the label's probability), and for each class its
-            probability in column `p(class)`. Backbone: `embedding`, a list of floats.
+            One row per image. Backbone: `embedding`, a list of floats. Classifier: `label`, `score` (the label's
+            probability), and for each class its probability in column `p(class)`. Hierarchical classifier: `label` is
+            empty where no node is sure enough; `label_1`, `score_1` and so on say the most probable way down, level by
+            level, empty and 0 below its end; `rejected` whether the image is none to classify, where that was declared;
+            and each node has its `p(node)`.
 
         Raises:
             SparsightError: no column `image`, or an image that can't be decoded, with its row.
@@ -66,29 +75,41 @@ class PyfuncModel:
             raise SparsightError(f"Expected a column {COLUMN!r}, found {', '.join(map(str, model_input.columns))}.")
         images = model_input[COLUMN].tolist()
         outputs = [self._forward(images[start : start + BATCH], start) for start in range(0, len(images), BATCH)]
-        values = np.concatenate(outputs) if outputs else np.empty((0, max(1, len(self.description.classes))))
-        return self._table(values, model_input.index)
+        none = np.empty((0, max(1, len(self.description.classes))), np.float32)
+        return self._table(np.concatenate(outputs) if outputs else none, model_input.index)
 
     @torch.inference_mode()
     def _forward(self, contents: list[bytes | str], first: int) -> NDArray[np.float32]:
         preprocessing = self.description.preprocessing
         images = np.stack([_decode(content, preprocessing, first + row) for row, content in enumerate(contents)])
         output = self.network(normalise(torch.from_numpy(images), preprocessing.mean, preprocessing.std))
-        if self.description.kind == "classifier":
-            output = output.softmax(dim=1)
         result: NDArray[np.float32] = output.numpy()
         return result
 
-    def _table(self, values: NDArray[Any], index: pd.Index) -> pd.DataFrame:
-        if self.description.kind == "backbone":
+    def _table(self, values: NDArray[np.float32], index: pd.Index) -> pd.DataFrame:
+        if self.labeller is None:
             return pd.DataFrame({"embedding": values.tolist()}, index=index)
-        classes = self.description.classes
-        best = values.argmax(axis=1)
-        labels = [classes[number] for number in best]
-        answer = pd.DataFrame({"label": labels, "score": values.max(axis=1)}, index=index)
-        return pd.concat(
-            [answer, pd.DataFrame(values, columns=_probability_columns(self.description), index=index)], axis=1
-        )
+        logits = torch.from_numpy(values)
+        answers = self.labeller.read(logits)
+        answer = {"label": list(map(self.labeller.label, answers.chosen)), "score": answers.scores}
+        chances = logits.softmax(dim=1).numpy()
+        if self.description.hierarchy is not None:
+            answer |= _by_level(self.labeller, answers)
+            chances = answers.probabilities
+        probabilities = pd.DataFrame(chances, columns=_probability_columns(self.description), index=index)
+        return pd.concat([pd.DataFrame(answer, index=index), probabilities], axis=1)
+
+
+def _by_level(labeller: Labeller, answers: Answers) -> dict[str, Any]:
+    """The most probable way down, level by level, and whether the answer rejects the image."""
+    columns: dict[str, Any] = {}
+    chances = np.take_along_axis(answers.probabilities, answers.lines, axis=1) * (answers.lines != ROOT)
+    for level in range(1, labeller.tree.levels + 1):
+        columns[f"label_{level}"] = list(map(labeller.label, answers.lines[:, level - 1]))
+        columns[f"score_{level}"] = chances[:, level - 1]
+    if labeller.hierarchy and labeller.hierarchy.reject:
+        columns["rejected"] = list(map(labeller.rejects, answers.chosen))
+    return columns
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
@@ -145,8 +166,7 @@ def signature_of(description: ModelDescription) -> "ModelSignature":
 
     outputs: list[ColSpec | TensorSpec] = [ColSpec(Array(DataType.double), "embedding")]
     if description.kind == "classifier":
-        names = ("score", *_probability_columns(description))
-        outputs = [ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, name) for name in names)]
+        outputs = [ColSpec(kind, name) for name, kind in _answer_columns(description).items()]
     return ModelSignature(inputs=Schema([ColSpec(DataType.binary, COLUMN)]), outputs=Schema(outputs))
 
 
@@ -167,8 +187,23 @@ def _mlflow_pyfunc() -> Any:
         return importlib.import_module("mlflow.pyfunc")
 
 
+def _answer_columns(description: ModelDescription) -> dict[str, "DataType"]:
+    from mlflow.types import DataType
+
+    columns = {"label": DataType.string, "score": DataType.double}
+    if description.hierarchy:
+        for level in range(1, Labeller(description).tree.levels + 1):
+            columns |= {f"label_{level}": DataType.string, f"score_{level}": DataType.double}
+        if description.hierarchy.reject:
+            columns["rejected"] = DataType.boolean
+    return columns | dict.fromkeys(_probability_columns(description), DataType.double)
+
+
 def _probability_columns(description: ModelDescription) -> list[str]:
-    return [f"p({name})" for name in description.classes]
+    names: Sequence[str] = description.classes
+    if description.hierarchy:
+        names = [join_path(path) for path in Labeller(description).tree.nodes]
+    return [f"p({name})" for name in names]
 
 
 def _open(folder: Path) -> tuple[torch.nn.Module, ModelDescription]:

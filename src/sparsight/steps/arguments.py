@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparsight.data.labels import split_path
 from sparsight.errors import NOTHING_TO_DO, NOTHING_TO_DO_WORDS, NothingToDo, SparsightError
 
 CANCELLATION_SECONDS = 300.0
@@ -54,6 +56,21 @@ def parser_for(arguments_type: type[Any]) -> argparse.ArgumentParser:
             default=None if required else field.default,
         )
     return parser
+
+
+def labels_in(name: str, text: str) -> tuple[tuple[str, ...], ...]:
+    """Read an input that lists labels as JSON, such as `["dog", "cat/siamese"]`, into paths.
+
+    Raises:
+        SparsightError: it is no such list.
+    """
+    try:
+        labels = json.loads(text)
+    except ValueError as error:
+        raise SparsightError(f"{name} is not JSON: {text!r}: {error}.") from error
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise SparsightError(f'{name} is {text!r}; expected a JSON list of labels, such as ["dog", "cat/siamese"].')
+    return tuple(split_path(label) for label in labels)
 
 
 def run_step(

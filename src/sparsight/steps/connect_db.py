@@ -12,14 +12,14 @@ from typing import Any, cast
 from sparsight.data.annotations import annotations_of
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
-from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy, split_path
+from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy
 from sparsight.data.labels import Path as Label
 from sparsight.data.query import MODES, Mode, PhotoQuery, container_names, fetch
 from sparsight.data.relabelling import UNKNOWN_LABELS, Relabelling, UnknownLabels
 from sparsight.data.splits import OVERSAMPLING, SPLITS, Oversampling, Ratios
 from sparsight.data.taxonomy import Taxonomy
 from sparsight.errors import SparsightError
-from sparsight.steps.arguments import run_step
+from sparsight.steps.arguments import labels_in, run_step
 from sparsight.stores.metadata import open_metadata
 from sparsight.stores.settings import CosmosSettings
 
@@ -94,8 +94,8 @@ def _query(arguments: Arguments) -> PhotoQuery:
     return PhotoQuery(
         containers=container_names(arguments.containers),
         mode=cast(Mode, _choice("mode", arguments.mode, MODES)),
-        include=_nodes("include", arguments.include),
-        exclude=_nodes("exclude", arguments.exclude),
+        include=labels_in("include", arguments.include),
+        exclude=labels_in("exclude", arguments.exclude),
         min_annotators=_at_least("min_annotators", arguments.min_annotators, 1),
         require_review=arguments.require_review,
         exclude_blurred=arguments.exclude_blurred,
@@ -127,8 +127,8 @@ def _relabelling(arguments: Arguments) -> Relabelling | None:
     return Relabelling(
         Taxonomy.read(arguments.taxonomy),
         unknown_labels,
-        include=_nodes("include", arguments.include),
-        exclude=_nodes("exclude", arguments.exclude),
+        include=labels_in("include", arguments.include),
+        exclude=labels_in("exclude", arguments.exclude),
     )
 
 
@@ -149,13 +149,6 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise SparsightError(f"{name} is not JSON: {text!r}: {error}.") from error
-
-
-def _nodes(name: str, text: str) -> tuple[Label, ...]:
-    labels = _json(name, text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise SparsightError(f'{name} is {text!r}; expected a JSON list of labels, such as ["dog", "cat/siamese"].')
-    return tuple(split_path(label) for label in labels)
 
 
 def _parameters(text: str) -> dict[str, Any]:

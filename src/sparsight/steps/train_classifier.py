@@ -3,21 +3,23 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sparsight.steps.arguments import run_step
+from sparsight.steps.arguments import labels_in, run_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sparsight.evaluation.report import ClassifierReport
-    from sparsight.models.folder import ModelDescription
+    from sparsight.models.folder import Decision, ModelDescription
     from sparsight.training.base_model import BaseModel
+    from sparsight.training.calibration import Calibration
     from sparsight.training.classifier import ClassifierOptions, Trained
     from sparsight.training.distributed import Processes
     from sparsight.training.fitting import Epoch
     from sparsight.training.labelled import LabelledSplits
     from sparsight.training.publishing import Measured
+    from sparsight.training.targets import Hierarchy
     from sparsight.training.tracking import Tracker
 
 PLACES = ("images", "model", "base_model_folder", "model_name")
@@ -47,6 +49,10 @@ class Arguments:
     balance: str = "none"
     patience: int = 40
     augmentation_passes: int = 8
+    hierarchy: str = "none"
+    decision: str = "confident"
+    threshold: float = 0.5
+    reject: str = "[]"
     crop_scale_min: float = 0.6
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
@@ -125,6 +131,7 @@ def _train(
     from sparsight.models.folder import write_model
     from sparsight.models.precision import resolve_precision
     from sparsight.models.pyfunc import save_pyfunc
+    from sparsight.training.calibration import calibrated
     from sparsight.training.classifier import ClassifierTrainer
 
     device = world.device()
@@ -143,16 +150,17 @@ def _train(
         register()
 
     def write(trained: "Trained") -> None:
+        calibration = calibrated(trained.classifier, splits, options)
+        finished = calibration.put_into(description) if calibration else description
         with new_artefact(arguments.model, "model", parameters) as draft:
-            write_model(draft.folder, description, trained.classifier.state_dict())
-            report = _report(splits, base, trained, options, description, lead)
+            write_model(draft.folder, finished, trained.classifier.state_dict())
+            report = _report(splits, base, trained, options, finished, calibration, lead)
             metrics = write_classifier_report(draft.folder / "report", report)
-            save_pyfunc(draft.folder, description)
+            save_pyfunc(draft.folder, finished)
             draft.counts.update(train=len(splits.train), test=len(splits.test), epochs=len(trained.epochs))
-        print(
-            f"Test: macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f} ({metrics.images} images)",
-            flush=True,
-        )
+        hierarchy = f", hierarchical F1 {metrics.hierarchy.f1:.3f}" if metrics.hierarchy else ""
+        scores = f"macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f}{hierarchy}"
+        print(f"Test: {scores} ({metrics.images} images)", flush=True)
 
     with tracker.history() as history:
 
@@ -165,13 +173,20 @@ def _train(
 
 def _describe(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> "ModelDescription":
     from sparsight.models.folder import HeadDescription, ModelDescription, Preprocessing
+    from sparsight.training.targets import describe_hierarchy, make_targets
 
-    images = splits.images
+    images, labels = splits.images, make_targets(splits.classes, cast("Hierarchy", arguments.hierarchy))
     return ModelDescription(
         kind="classifier",
         backbone=base.description,
         head=HeadDescription(hidden=arguments.hidden, dropout=arguments.dropout),
-        classes=splits.classes,
+        hierarchy=describe_hierarchy(
+            labels,
+            decision=cast("Decision", arguments.decision),
+            threshold=arguments.threshold,
+            reject=labels_in("reject", arguments.reject),
+        ),
+        classes=labels.outputs,
         preprocessing=Preprocessing(
             image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=base.mean, std=base.std
         ),
@@ -214,32 +229,47 @@ def _report(
     trained: "Trained",
     options: "ClassifierOptions",
     description: "ModelDescription",
+    calibration: "Calibration | None",
     lead: str,
 ) -> "ClassifierReport":
 
     from sparsight.evaluation.metrics import Predictions
+    from sparsight.evaluation.ranking import Ranked
     from sparsight.evaluation.report import ClassifierReport
-    from sparsight.training.classifier import predict
+    from sparsight.evaluation.taxonomy_report import TaxonomyReport
+    from sparsight.models.labelling import Labeller
+    from sparsight.training.classifier import logits_of
 
-    chances = predict(trained.classifier, splits.images, splits.test, options.augmentation)
-    ids = splits.images.index["id"].to_numpy(object)[splits.test].tolist()
-    predictions = Predictions.of_probabilities(ids, splits.labels[splits.test].tolist(), chances, splits.classes)
+    ranked = Ranked.of(description, logits_of(trained.classifier, splits.images, splits.test, options.augmentation))
+    ids, truth = (
+        column[splits.test].tolist() for column in (splits.images.index["id"].to_numpy(object), splits.labels)
+    )
     return ClassifierReport(
         classes=splits.classes,
-        predictions=predictions,
+        predictions=Predictions.of_answers(ids, truth, Labeller(description), ranked.answers),
         pixels=lambda places: splits.images.gather(splits.test[places]),
         epochs=[epoch.metrics() for epoch in trained.epochs],
         best_epoch=trained.best.number,
         lead=lead,
-        notes=(*splits.notes, *base.notes(splits.images.size[0])),
+        notes=(*splits.notes, *base.notes(splits.images.size[0]), *(calibration.notes() if calibration else ())),
         parameters=description.hyperparameters,
+        taxonomy=TaxonomyReport(
+            ranked=ranked,
+            hierarchy=description.hierarchy,
+            calibrated_on=calibration.images if calibration else {},
+        ),
     )
 
 
 def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> str:
     way = "frozen" if arguments.freeze_backbone else "trained with it"
+    heads = {
+        "none": f"A head for {len(splits.classes)} classes",
+        "per_parent": f"A head for each parent in a taxonomy of {len(splits.classes)} labels",
+        "leaves": f"A head over the leaves of a taxonomy of {len(splits.classes)} labels",
+    }
     return (
-        f"A head for {len(splits.classes)} classes on {base.description.name} with {base.origin}, {way}: "
+        f"{heads[arguments.hierarchy]} on {base.description.name} with {base.origin}, {way}: "
         f"{len(splits.train):,} training, {len(splits.valid):,} validation and {len(splits.test):,} test images."
     )
 

@@ -30,6 +30,7 @@ from sparsight.training.fitting import Epoch, Steps, macro_f1, make_optimizer, o
 from sparsight.training.inference import EMBEDDING_BATCH, apply, measured_batch_norm
 from sparsight.training.labelled import UNKNOWN, Balance, LabelledSplits, class_weights, distinct, epoch_order
 from sparsight.training.loop import epoch_generator, fetch_batches
+from sparsight.training.targets import Hierarchy, make_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class ClassifierOptions:
     patience: int = 40
     augmentation_passes: int = 8
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+    hierarchy: Hierarchy = "none"
     seed: int = 0
 
 
@@ -100,7 +102,9 @@ class ClassifierTrainer:
         self.world = world or OneProcess()
         self.augment = Augmentation(options.augmentation)
         self.backbone = backbone.to(device).to(memory_format=torch.channels_last)
+        self.labels = make_targets(splits.classes, options.hierarchy).to(device)
         self.targets = splits.targets[splits.train]
+        self.groups = splits.groups[self.targets]
         self.run_id = ""
         self._check()
 
@@ -153,7 +157,7 @@ class ClassifierTrainer:
             backbone = copy.deepcopy(self.backbone) if self.world.planned > 1 else self.backbone
             num_features: int = backbone.num_features  # type: ignore[assignment]
             description = HeadDescription(hidden=self.options.hidden, dropout=self.options.dropout)
-            head = Head(num_features, len(self.splits.classes), description).to(self.device)
+            head = Head(num_features, len(self.labels.outputs), description).to(self.device)
             classifier = Classifier(backbone, head)
             train = self._on_embeddings if self.options.freeze_backbone else self._on_images
             epochs, best = train(classifier, on_epoch)
@@ -177,7 +181,8 @@ class ClassifierTrainer:
                 yield views[which, torch.from_numpy(place[batch])], self._targets_of(batch), 1.0
 
         def validate() -> Tensor:
-            return functional.log_softmax(head(valid), dim=1)
+            outputs: Tensor = head(valid)
+            return outputs
 
         with one_thread():
             result = self._fit(self._steps(head, OneProcess()), batches, validate, on_epoch)
@@ -203,7 +208,7 @@ class ClassifierTrainer:
 
         def validate() -> Tensor:
             average_statistics(self.world, classifier)
-            return functional.log_softmax(self._apply(classifier, self.splits.valid), dim=1)
+            return self._apply(classifier, self.splits.valid)
 
         return self._fit(steps, batches, validate, on_epoch)
 
@@ -221,7 +226,7 @@ class ClassifierTrainer:
 
     def _batches(self, generator: torch.Generator) -> list[NDArray[np.int64]]:
         """Deal an epoch's images out into batches of nearly one size, none too small for batch norm."""
-        order = epoch_order(self.targets, self.options.balance, generator)
+        order = epoch_order(self.groups, self.options.balance, generator)
         return np.array_split(order, -(-len(order) // self.options.batch_size))
 
     def _weight(self, part: NDArray[np.int64]) -> float:
@@ -232,7 +237,8 @@ class ClassifierTrainer:
     def _class_weights(self) -> NDArray[np.float32] | None:
         if self.options.balance != "class_weights":
             return None
-        return class_weights(self.targets, len(self.splits.classes))
+        groups = self.splits.groups
+        return class_weights(self.groups, groups.max() + 1)[groups]
 
     def _targets_of(self, part: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.targets[part]).to(self.device)
@@ -327,6 +333,7 @@ class ClassifierTrainer:
             network,
             optimizer,
             total=options.epochs * len(self._batches(torch.Generator())),
+            likelihood=self.labels,
             weights=None if weights is None else torch.from_numpy(weights).to(self.device),
             device=self.device,
             precision=self.precision,
@@ -335,17 +342,28 @@ class ClassifierTrainer:
 
     @torch.no_grad()  # not inference mode: what processes gather is changed in place
     def _judge(self, number: int, train_loss: float, validate: Callable[[], Tensor]) -> Epoch:
-        chances = validate().cpu()
-        truth = torch.from_numpy(self.splits.targets[self.splits.valid])
-        predicted, known = chances.argmax(dim=1), truth != UNKNOWN
-        loss = functional.nll_loss(chances[known], truth[known]).item() if known.any() else 0.0
+        logits, truth = validate(), self.splits.targets[self.splits.valid]
+        predicted, known = self.labels.predicted(logits, truth), truth != UNKNOWN
+        chances, targets = self.labels(logits).cpu()[known], torch.from_numpy(truth[known])
         return Epoch(
             number=number,
             train_loss=train_loss,
-            valid_loss=loss,
-            valid_accuracy=(predicted == truth).float().mean().item(),
-            valid_macro_f1=macro_f1(truth.numpy(), predicted.numpy()),
+            valid_loss=functional.nll_loss(chances, targets).item() if known.any() else 0.0,
+            valid_accuracy=float((predicted == truth).mean()),
+            valid_macro_f1=macro_f1(truth, predicted),
         )
+
+
+def logits_of(
+    classifier: Classifier,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    options: AugmentationOptions,
+) -> Tensor:
+    """Logits of images as they are, in full precision: float32, N x outputs, on the CPU."""
+    device = next(classifier.parameters()).device
+    logits = apply(classifier, images, positions, lambda pixels: normalise(pixels, options.mean, options.std), device)
+    return logits.cpu()
 
 
 def predict(
@@ -354,8 +372,6 @@ def predict(
     positions: NDArray[np.int64],
     options: AugmentationOptions,
 ) -> NDArray[np.float32]:
-    """Class probabilities of images as they are, in full precision: float32, N x classes."""
-    device = next(classifier.parameters()).device
-    logits = apply(classifier, images, positions, lambda pixels: normalise(pixels, options.mean, options.std), device)
-    chances: NDArray[np.float32] = logits.softmax(dim=1).cpu().numpy()
+    """Class probabilities of images as they are, of a classifier without hierarchy: float32, N x classes."""
+    chances: NDArray[np.float32] = logits_of(classifier, images, positions, options).softmax(dim=1).numpy()
     return chances

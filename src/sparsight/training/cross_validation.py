@@ -20,6 +20,7 @@ from sparsight.training.distributed import OneProcess
 from sparsight.training.fitting import Steps, make_optimizer, one_thread
 from sparsight.training.labelled import class_weights, epoch_order
 from sparsight.training.loop import epoch_generator
+from sparsight.training.targets import FlatLabels
 
 ROUNDS = 3
 """So many times all photos are dealt to folds anew; the mean of the rounds' predictions is less a matter of luck."""
@@ -185,6 +186,7 @@ def _fit(head: Head, inputs: Tensor, targets: NDArray[np.int64], classes: int, o
             head, options.optimizer, learning_rate=options.learning_rate, backbone_ratio=1.0, decay=options.weight_decay
         ),
         total=options.epochs * len(batches(0)),
+        likelihood=FlatLabels([str(number) for number in range(classes)]),
         weights=None if weights is None else torch.from_numpy(weights),
         device=inputs.device,
         precision=torch.float32,

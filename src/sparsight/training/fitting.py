@@ -1,6 +1,6 @@
 """Steps and epochs of a classifier's training: optimiser, learning rate, scores, what makes an epoch the best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -47,7 +47,8 @@ class Steps:
         network: what to train.
         optimizer: over its parameters; the learning rates of its groups are their peaks.
         total: number of steps to come.
-        weights: float, C: of the classes in the loss.
+        likelihood: from logits to the log-likelihood of each of C labels.
+        weights: float, C: of the labels in the loss.
         device: where the network is.
         precision: of matrix products.
         world: the processes that train the network.
@@ -59,13 +60,20 @@ class Steps:
         optimizer: torch.optim.Optimizer,
         *,
         total: int,
+        likelihood: Callable[[Tensor], Tensor],
         weights: Tensor | None,
         device: torch.device,
         precision: torch.dtype,
         world: Processes,
     ) -> None:
         self.network, self.optimizer = world.distribute(network, optimizer)
-        self.weights, self.device, self.precision, self.world = weights, device, precision, world
+        self.likelihood, self.weights, self.device, self.precision, self.world = (
+            likelihood,
+            weights,
+            device,
+            precision,
+            world,
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.done, self.total = 0, total
@@ -75,7 +83,7 @@ class Steps:
 
         Args:
             inputs: of the network.
-            targets: int64, N: class numbers.
+            targets: int64, N: numbers of labels.
             share: what the part's loss counts for, so that the mean over all processes is the loss of the whole batch.
         """
         factor = cosine_with_warmup(self.done, self.total, round(WARMUP * self.total))
@@ -83,7 +91,7 @@ class Steps:
             group["lr"] = rate * factor
         with mixed(self.device, self.precision):
             logits = self.network(inputs)
-        loss = functional.cross_entropy(logits.float(), targets, weight=self.weights) * share
+        loss = functional.nll_loss(self.likelihood(logits.float()), targets, weight=self.weights) * share
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.world.step(self.optimizer, self.scaler)

@@ -1,6 +1,6 @@
 """The labelled images of a classifier: its classes, its splits, and what is odd about them, said before training."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sparsight.data.labels import counts_as, paths_in, rarest
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 
@@ -27,6 +28,7 @@ class LabelledSplits:
         test: positions to report on.
         labels: object array, the label of each position.
         targets: int64, the number in `classes` of each position's label, -1 where training never sees it.
+        groups: int64, C: which classes balancing counts as one: those of several paths belong to the rarest of these.
         notes: what a reader of the results should know, one sentence each.
     """
 
@@ -37,6 +39,7 @@ class LabelledSplits:
     test: NDArray[np.int64]
     labels: NDArray[np.object_]
     targets: NDArray[np.int64]
+    groups: NDArray[np.int64]
     notes: tuple[str, ...]
 
     @classmethod
@@ -68,8 +71,15 @@ class LabelledSplits:
             test=test,
             labels=labels,
             targets=targets,
+            groups=_groups(classes, labels[train]),
             notes=tuple(notes),
         )
+
+
+def _groups(classes: Sequence[str], labels: NDArray[np.object_]) -> NDArray[np.int64]:
+    belongs = dict(zip(labels, rarest(labels.tolist()), strict=True))
+    groups: NDArray[np.int64] = np.unique([belongs[label] for label in classes], return_inverse=True)[1]
+    return groups
 
 
 def _check(
@@ -99,18 +109,29 @@ def _missing_notes(
     classes: Sequence[str], labels: NDArray[np.object_], valid: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
     notes = []
-    unseen = sorted(set(labels[test]) - set(classes))
+    known, tested = _paths(classes), _paths(labels[test])
+    unseen = sorted(label for label in set(labels[test]) if not _covers(label, known))
     if unseen:
         count = int(np.isin(labels[test], unseen).sum())
         notes.append(
             f"No training image of {', '.join(unseen)}: the model can't predict it, "
             f"and its {count} test images count as wrong."
         )
-    if len(valid) and (missing := sorted(set(classes) - set(labels[valid]))):
+    validated = _paths(labels[valid])
+    if len(valid) and (missing := [label for label in classes if not _covers(label, validated)]):
         notes.append(f"No validation image of {', '.join(missing)}: the choice of the best epoch doesn't see it.")
-    if missing := sorted(set(classes) - set(labels[test])):
+    if missing := [label for label in classes if not _covers(label, tested)]:
         notes.append(f"No test image of {', '.join(missing)}: its F1 isn't known and isn't part of the mean.")
     return notes
+
+
+def _paths(labels: Iterable[str]) -> set[str]:
+    return {path for label in labels for path in paths_in(label)}
+
+
+def _covers(label: str, paths: Collection[str]) -> bool:
+    """Whether some of the paths lies at or below one of a label's."""
+    return any(counts_as(path, label) == label for path in paths)
 
 
 def distinct(images: PackedImages, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
