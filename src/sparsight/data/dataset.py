@@ -36,6 +36,7 @@ from sparsight.data.splits import (
 from sparsight.errors import SparsightError
 
 COLUMNS = ["id", "uri", "file_hash", "label"]
+CONTAINERS = "containers.json"
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def write_dataset(
         if annotations is not None:
             write_annotations(draft.folder, annotations)
         containers = {photo.id: photo.container for photo in dataset.photos}
-        write_text(draft.folder / "containers.json", json.dumps(containers, indent=0, sort_keys=True) + "\n")
+        write_text(draft.folder / CONTAINERS, json.dumps(containers, indent=0, sort_keys=True) + "\n")
         _write_csv(distribution, draft.folder / "distribution.csv")
         draw_distribution(distribution, len(dataset.photos), draft.folder / "distribution.png")
 
@@ -279,6 +280,21 @@ def read_dataset(folder: FilePath) -> pd.DataFrame:
     if not tables:
         raise SparsightError(f"{folder} holds no train.csv, valid.csv or test.csv.")
     return pd.concat(tables, ignore_index=True)
+
+
+def read_photos(folder: FilePath) -> pd.DataFrame:
+    """Read the photos of a dataset artefact, each once, with the Cosmos DB container of its document.
+
+    Returns:
+        Columns id, container, uri, file_hash, label and split, all text.
+
+    Raises:
+        SparsightError: the folder isn't a whole dataset artefact.
+    """
+    photos = read_dataset(folder).drop_duplicates("id", ignore_index=True)
+    containers = json.loads((folder / CONTAINERS).read_text(encoding="utf-8"))
+    photos.insert(1, "container", photos["id"].map(containers))
+    return photos
 
 
 def _read_split(path: FilePath, split: Split) -> pd.DataFrame:

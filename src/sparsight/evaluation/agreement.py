@@ -11,6 +11,9 @@ from sparsight.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from sparsight.evaluation.set_distances import DISTANCES, Distances
 from sparsight.evaluation.votes import Votes, distinct_groups, labels_in, nodes_of, pairs_within
 
+RELIABLE, TENTATIVE = 0.8, 0.667
+"""Bounds of alpha above which labels can be relied on, or support tentative conclusions (Krippendorff 2004, p. 241)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:

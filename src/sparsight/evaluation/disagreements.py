@@ -54,7 +54,7 @@ def list_disagreements(annotations: pd.DataFrame, rule: LabelRule) -> pd.DataFra
     votes = rule.votes(annotations)
     table = votes.photos.assign(distance=_distance(votes), annotators=votes.sizes)
     table = table[_differ(votes)]
-    said = said_about(votes, table.index.to_numpy())
+    said = votes.said_about(table)
     settled = [_settled(each, rule) for each in said]
     facts = annotations[[*PHOTO, "uri", "reviewed"]].drop_duplicates(PHOTO)
     table = table.assign(
@@ -93,15 +93,6 @@ def _distance(votes: Votes) -> NDArray[np.float64]:
 def _apart(tree: Tree, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     edges = tree.distances[np.ix_(one, other)]
     return float(np.concatenate([edges.min(axis=0), edges.min(axis=1)]).mean())
-
-
-def said_about(votes: Votes, photos: NDArray[np.int64]) -> list[dict[str, list[str]]]:
-    """What each annotator said about some photos, given by their rows in `votes.photos`."""
-    begin, end = (np.searchsorted(votes.photo, photos, side=side).tolist() for side in ("left", "right"))
-    return [
-        {votes.annotators[votes.annotator[vote]]: votes.said(int(votes.choice[vote])) for vote in range(first, last)}
-        for first, last in zip(begin, end, strict=True)
-    ]
 
 
 def _settled(said: Mapping[str, Sequence[str]], rule: LabelRule) -> tuple[str, str]:

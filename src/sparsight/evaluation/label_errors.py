@@ -1,5 +1,6 @@
 """Labels that are likely wrong: confident learning on out-of-sample predictions, and on what each annotator said."""
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,8 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sparsight.data.labels import is_under, split_path
+from sparsight.evaluation.votes import PHOTO
 
 SUSPECTED = "suspected.csv"
+COLUMNS = ["rank", *PHOTO, "uri", "split", "label", "suggested", "quality", "probability", "said"]
 Probabilities = NDArray[np.float64]
 
 
@@ -50,6 +53,31 @@ def find_label_errors(
     columns = {"label": labels, "suggested": np.array(classes, object)[suggested], "quality": quality}
     probability = np.maximum(others[everyone, suggested], 0.0)
     return pd.DataFrame({**columns, "probability": probability, "suspected": np.isin(everyone, worst)})
+
+
+def list_suspects(
+    found: pd.DataFrame, photos: pd.DataFrame, said: Sequence[Mapping[str, Sequence[str]]]
+) -> pd.DataFrame:
+    """List the suspected labels, the most suspect first.
+
+    Args:
+        found: what `find_label_errors` says of N photos.
+        photos: the same photos: columns container, id, uri, split.
+        said: for each, the labels that each annotator gave.
+
+    Returns:
+        Columns rank (from 1), container, id, uri, split, label, suggested, quality, probability, said (JSON).
+    """
+    columns = [*PHOTO, "uri", "split"]
+    both = pd.concat([photos[columns].reset_index(drop=True), found.reset_index(drop=True)], axis=1)
+    both["said"] = [json.dumps(each, ensure_ascii=False) for each in said]
+    listed = both[both["suspected"]].sort_values(["quality", *PHOTO], ignore_index=True)
+    return listed.assign(rank=range(1, len(listed) + 1)).reindex(columns=COLUMNS)
+
+
+def no_suspects() -> pd.DataFrame:
+    """The list where no label could be examined."""
+    return pd.DataFrame(columns=COLUMNS)
 
 
 def _normalised(probabilities: NDArray[np.floating]) -> Probabilities:

@@ -1,6 +1,6 @@
 """What annotations say about their own quality, at every level of the taxonomy: tables, counts, and sentences."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from sparsight.errors import SparsightError
-from sparsight.evaluation.agreement import measure_agreement
+from sparsight.evaluation.agreement import RELIABLE, TENTATIVE, measure_agreement
 from sparsight.evaluation.annotators import (
     confusion_by_label,
     confusion_by_pair,
@@ -21,8 +21,6 @@ from sparsight.evaluation.stored import Stored
 from sparsight.evaluation.votes import PHOTO, Votes, levels_of
 
 QUALITY = "quality.json"
-RELIABLE, TENTATIVE = 0.8, 0.667
-"""Bounds of alpha above which labels can be relied on, or support tentative conclusions (Krippendorff 2004, p. 241)."""
 
 
 class AlphaAt(Stored):
@@ -63,6 +61,15 @@ class Quality(Stored):
         """Agreement at a level, by default the one that labels are settled at."""
         wanted = self.level if level is None else level
         return next(each for each in self.agreement if (each.level, each.distance) == (wanted, distance))
+
+    def overall(self) -> dict[str, float]:
+        """The numbers that are worth following over time, by name."""
+        known = {"disagreements": float(self.disagreements), "unsettled": float(self.unsettled)}
+        if (alpha := self.alpha().alpha) is not None:
+            known["alpha"] = alpha
+        if self.suspects is not None:
+            known |= {"suspected": float(self.suspects.suspected), "label_accuracy": self.suspects.accuracy}
+        return known
 
 
 def read_quality(path: Path) -> Quality:
@@ -202,8 +209,8 @@ def told(alpha: AlphaAt) -> str:
     return f"{alpha.alpha:.3f}{interval}, {verdict(alpha.alpha)}"
 
 
-def summary(measured: MeasuredLabels, shown: int = 10) -> Sequence[str]:
-    """Tell the most important in lines of text: agreement by level, the labels it is worst on, and annotators."""
+def summary(measured: MeasuredLabels, shown: int = 10) -> list[str]:
+    """Tell the most important in lines of text: agreement by level, the worst labels, annotators; without the notes."""
     quality = measured.quality
     alphas = [quality.alpha(level) for level in dict.fromkeys(each.level for each in quality.agreement)]
     lines = [
@@ -224,5 +231,8 @@ def summary(measured: MeasuredLabels, shown: int = 10) -> Sequence[str]:
             f"  {row.agreement:6.1%}  {row.annotator} ({row.compared:,} photos compared)"
             for row in annotators[:shown].itertuples()
         ]
-    lines += ["", f"{quality.disagreements:,} photos with different labels, {quality.unsettled:,} of them unsettled"]
-    return lines + [f"note: {note}" for note in measured.notes]
+    return [
+        *lines,
+        "",
+        f"{quality.disagreements:,} photos with different labels, {quality.unsettled:,} of them unsettled",
+    ]

@@ -1,11 +1,12 @@
 """Photos that are worth another look: those whose annotators differ and those whose label is suspected, as one list."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from sparsight.evaluation.votes import PHOTO
 
+SELECTED = "selected.csv"
 DIFFER, SUSPECTED = "annotators differ", "label suspected"
 COLUMNS = ["rank", "id", "container", "uri", "reason"]
 
@@ -28,5 +29,9 @@ def photos_to_review(disagreements: pd.DataFrame, suspects: pd.DataFrame, limit:
 
 
 def _queued(photos: pd.DataFrame, reason: str, queue: int) -> pd.DataFrame:
-    columns: Sequence[str] = [*PHOTO, "uri"]
-    return photos[columns].assign(reason=reason, queue=queue, turn=range(len(photos)))
+    return photos[[*PHOTO, "uri"]].assign(reason=reason, queue=queue, turn=range(len(photos)))
+
+
+def write_review(folder: Path, photos: pd.DataFrame) -> None:
+    """Write selected.csv, as selections have it, into a folder that is there."""
+    photos.to_csv(folder / SELECTED, index=False, lineterminator="\n")

@@ -92,6 +92,19 @@ class Votes:
         """Labels of a set, sorted."""
         return [self.labels[number] for number in self.members[choice] if number >= 0]
 
+    def said_about(self, photos: pd.DataFrame) -> list[dict[str, list[str]]]:
+        """What each annotator said about some photos.
+
+        Args:
+            photos: columns container and id; nothing was said about those that nobody voted on.
+        """
+        rows = pd.MultiIndex.from_frame(self.photos).get_indexer(pd.MultiIndex.from_frame(photos[PHOTO]))
+        begin, end = (np.searchsorted(self.photo, rows, side=side).tolist() for side in ("left", "right"))
+        return [
+            {self.annotators[self.annotator[vote]]: self.said(int(self.choice[vote])) for vote in range(first, last)}
+            for first, last in zip(begin, end, strict=True)
+        ]
+
 
 def _cut(label: str, level: int, shallow: bool) -> str | None:
     path = split_path(label)

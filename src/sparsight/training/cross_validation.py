@@ -95,7 +95,7 @@ def _examined(labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.int64
     left_out = {
         "without a label": int((labels == "").sum()),
         "with several labels": int(several.sum()),
-        **{f"of {label}, which has fewer than {least}": count[label] for label in thin},
+        **{f"of {label} (fewer than {least})": count[label] for label in thin},
     }
     kept = (labels != "") & ~several & ~np.isin(labels, thin)
     return np.flatnonzero(kept), {reason: photos for reason, photos in left_out.items() if photos}
