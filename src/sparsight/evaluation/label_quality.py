@@ -57,6 +57,11 @@ class Quality(Stored):
     unsettled: int = Field(description="of these, those without a label")
     suspects: Suspects | None = Field(default=None, description="None where no label could be examined")
 
+    @property
+    def levels(self) -> list[int]:
+        """The levels that agreement is measured at, from the first one down; the whole path, 0, comes last."""
+        return list(dict.fromkeys(each.level for each in self.agreement))
+
     def alpha(self, level: int | None = None, distance: str = "nominal") -> AlphaAt:
         """Agreement at a level, by default the one that labels are settled at."""
         wanted = self.level if level is None else level
@@ -212,7 +217,7 @@ def told(alpha: AlphaAt) -> str:
 def summary(measured: MeasuredLabels, shown: int = 10) -> list[str]:
     """Tell the most important in lines of text: agreement by level, the worst labels, annotators; without the notes."""
     quality = measured.quality
-    alphas = [quality.alpha(level) for level in dict.fromkeys(each.level for each in quality.agreement)]
+    alphas = [quality.alpha(level) for level in quality.levels]
     lines = [
         f"{quality.measured:,} annotated photos, {quality.annotators} annotators; "
         f"{quality.alpha().photos:,} photos with two or more",

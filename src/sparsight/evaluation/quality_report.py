@@ -15,6 +15,7 @@ from sparsight.evaluation.disagreements import DISAGREEMENTS
 from sparsight.evaluation.label_errors import SUSPECTED
 from sparsight.evaluation.label_quality import (
     QUALITY,
+    AlphaAt,
     MeasuredLabels,
     Quality,
     Suspects,
@@ -24,6 +25,7 @@ from sparsight.evaluation.label_quality import (
 )
 from sparsight.evaluation.page import embed_pixels, write_page
 from sparsight.evaluation.quality_plots import plot_annotators, plot_confusion_between, plot_labels
+from sparsight.evaluation.set_distances import DISTANCES
 
 SUMMARY = "summary.txt"
 POOR = 0.7
@@ -132,7 +134,7 @@ def _write_page(folder: Path, report: QualityReport, quality: Quality, images: d
         figures=_figures(quality),
         notes=report.notes,
         quality=quality,
-        levels=[(level_name(each.level), each, verdict(each.alpha)) for each in quality.agreement],
+        levels=_levels(quality),
         annotators=_rows(measured.at_level("annotators")),
         pairs=_rows(measured.at_level("pairs")),
         suspected=_cards(suspected, embedded[: len(suspected)]),
@@ -150,6 +152,14 @@ def _figures(quality: Quality) -> list[tuple[str, str]]:
     ]
     suspects = quality.suspects
     return [*figures, ("Labels suspected", "unknown" if suspects is None else f"{suspects.suspected:,}")]
+
+
+def _levels(quality: Quality) -> list[tuple[str, AlphaAt, str, float | None, float | None]]:
+    rows = []
+    for level in quality.levels:
+        alpha, by_jaccard, by_masi = (quality.alpha(level, distance) for distance in DISTANCES)
+        rows.append((level_name(level), alpha, verdict(alpha.alpha), by_jaccard.alpha, by_masi.alpha))
+    return rows
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
