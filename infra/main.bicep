@@ -236,6 +236,7 @@ module stepsAccess 'modules/steps_access.bicep' = {
     workspaceName: workspace.outputs.name
     cosmosName: cosmos.outputs.name
     database: database
+    writesLabels: !empty(labelStudioUrl)
   }
 }
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -16,10 +16,12 @@ class Gate:
         opened: connections taken so far.
         most: most connections that were open at once.
         break_next: so many of the next connections are closed once their first request has come.
+        cut_next_answer: the next answer isn't let through: its connection is closed instead.
     """
 
     def __init__(self, target_port: int) -> None:
         self.port = self.opened = self.most = self.break_next = 0
+        self.cut_next_answer = False
         self._target_port = target_port
         self._open = 0
 
@@ -41,15 +43,24 @@ class Gate:
             await reader.read(1)
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
+        answers = _copy(server_reader, writer, self._is_let_through)
+        await asyncio.gather(_copy(reader, server_writer), answers)
+
+    def _is_let_through(self) -> bool:
+        is_cut, self.cut_next_answer = self.cut_next_answer, False
+        return not is_cut
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_let_through: Callable[[], bool] = lambda: True
+) -> None:
+    try:
+        with contextlib.suppress(ConnectionError):
+            while (chunk := await reader.read(1 << 16)) and is_let_through():
+                writer.write(chunk)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def write_selection(folder: Path, ids: Sequence[str]) -> Path:
 
 
 def write_predictions(folder: Path, version: str, labels: Mapping[str, str]) -> Path:
-    with new_artefact(folder, "predictions", {"model_version": version}) as draft:
+    with new_artefact(folder, "predictions", {"model": version or None}) as draft:
         table = pd.DataFrame({"id": list(labels), "label": list(labels.values()), "score": 0.75})
         table.to_parquet(draft.folder / "predictions.parquet")
     return folder

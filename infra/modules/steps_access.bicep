@@ -8,6 +8,9 @@ param workspaceName string
 param cosmosName string
 param database string
 
+@description('Whether steps write labels into documents (sync_labels), where they else only read them.')
+param writesLabels bool
+
 var roles = loadJsonContent('../roles.json')
 var definitions = 'Microsoft.Authorization/roleDefinitions'
 
@@ -72,6 +75,7 @@ module metadata 'metadata_access.bicep' = {
     principalId: principalId
     cosmosName: cosmosName
     database: database
-    role: 'Cosmos DB Built-in Data Reader' // connect_db only asks; the label filter is there already
+    // connect_db only asks; the label filter is there already
+    role: writesLabels ? 'Cosmos DB Built-in Data Contributor' : 'Cosmos DB Built-in Data Reader'
   }
 }

@@ -202,3 +202,42 @@ def test_a_job_whose_steps_would_not_find_their_photos_is_refused(
     assert "SPARSIGHT_BLOB_ENDPOINT isn't set" in answer.err
     assert "blob_endpoint into config.json" in answer.err
     assert workspace_server.messages == []
+
+
+PUSHING = f"""\
+$schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
+type: pipeline
+settings: {{default_compute: azureml:cpu-cluster}}
+inputs:
+  selection: {{type: uri_folder, path: ./selection}}
+  dataset: {{type: uri_folder, path: ./dataset}}
+jobs:
+  push:
+    type: command
+    component: {Path(__file__).parents[2] / "components" / "push_tasks" / "component.yml"}
+    inputs: {{selection: "${{{{parent.inputs.selection}}}}", dataset: "${{{{parent.inputs.dataset}}}}"}}
+"""
+SECRET = "https://cells.vault.azure.net/secrets/label-studio-token"
+
+
+def test_a_step_that_labels_gets_label_studios_address_and_its_secrets_but_never_the_token(
+    signed_in: Credential, sparsight: Project, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config / "pushing.yml").write_text(PUSHING)
+    for name in ("selection", "dataset"):
+        (config / name).mkdir()
+    monkeypatch.setenv("SPARSIGHT_LABEL_STUDIO_URL", "https://labels.example.com")
+    monkeypatch.setenv("SPARSIGHT_LABEL_STUDIO_TOKEN", "never-sent")
+    answer = sparsight("submit", str(config / "pushing.yml"), "--dry-run")
+    assert answer.code == 2
+    assert "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET isn't set" in answer.err
+    assert "label_studio_token_secret into config.json" in answer.err
+    monkeypatch.setenv("SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET", "never-sent")
+    answer = sparsight("submit", str(config / "pushing.yml"), "--dry-run")
+    assert "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET is not the address of a secret" in answer.err
+    monkeypatch.setenv("SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET", SECRET)
+    answer = sparsight("submit", str(config / "pushing.yml"), "--dry-run")
+    assert answer.code == 0, answer.err
+    assert '"SPARSIGHT_LABEL_STUDIO_URL": "https://labels.example.com"' in answer.out
+    assert f'"SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET": "{SECRET}"' in answer.out
+    assert "never-sent" not in answer.out

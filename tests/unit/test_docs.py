@@ -117,7 +117,7 @@ def readers(file: Path) -> dict[str, list[Port]]:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 
 
 def slug(heading: str) -> str:
@@ -171,7 +171,11 @@ def test_commands_that_cost_nothing_work(words, tmp_path, capsys):
         main(ROOT if words == ["list"] else tmp_path, words)
     assert not ended.value.code
     out = capsys.readouterr().out
-    expected = {"list": pipelines(), "services": ("azurite", "cosmos", "mlflow"), "runs": ("no runs yet",)}
+    expected = {
+        "list": pipelines(),
+        "services": ("azurite", "cosmos", "mlflow", "label-studio"),
+        "runs": ("no runs yet",),
+    }
     assert all(text in out for text in expected[words[0]])
 
 

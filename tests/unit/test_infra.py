@@ -190,10 +190,13 @@ def test_a_step_may_do_what_it_does_and_no_more():
         ("Microsoft.MachineLearningServices/workspaces", "AzureML Data Scientist"),
     }
     call = module("steps_access").modules["metadata"]
-    assert call.body["params"]["role"] == "Cosmos DB Built-in Data Reader"
+    assert text(call.body["params"]["role"]) == (
+        "conditional(writesLabels, Cosmos DB Built-in Data Contributor, Cosmos DB Built-in Data Reader)"
+    )
     given = main().modules["stepsAccess"].body["params"]
     assert text(given["storeName"]) == "workspaceStore.outputs.name"
     assert text(given["imagesName"]) == "images.outputs.name"
+    assert text(given["writesLabels"]) == "not(empty(labelStudioUrl))"
 
 
 def test_steps_read_label_studios_token_and_no_other_secret_where_there_is_one():

@@ -44,12 +44,13 @@ def test_status_of_services_that_never_ran(home: Path) -> None:
         ("azurite", "stopped"),
         ("cosmos", "stopped"),
         ("mlflow", "stopped"),
+        ("label-studio", "stopped"),
     ]
     assert services.down(home) == []
 
 
 def test_unknown_service_is_named(home: Path) -> None:
-    with pytest.raises(SparsightError, match="no service 'redis'; there are azurite, cosmos, mlflow"):
+    with pytest.raises(SparsightError, match="no service 'redis'; there are azurite, cosmos, mlflow, label-studio"):
         services.up(home, only=["redis"])
 
 

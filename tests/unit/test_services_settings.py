@@ -13,7 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from sparsight.errors import SparsightError
-from sparsight.stores.settings import BlobSettings, CosmosSettings, blob_service, credential, is_loopback
+from sparsight.stores.settings import (
+    BlobSettings,
+    CosmosSettings,
+    LabelStudioSettings,
+    blob_service,
+    credential,
+    is_loopback,
+)
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 BLOB = {"SPARSIGHT_BLOB_ENDPOINT": "http://127.0.0.1:10000/devstoreaccount1", "SPARSIGHT_BLOB_KEY": KEY}
@@ -71,6 +78,33 @@ def test_a_wrong_address_is_told(endpoint: str, message: str) -> None:
         BlobSettings(endpoint=endpoint)
     assert "secret" not in str(refused.value)
     assert "sig=" not in str(refused.value)
+
+
+TOKEN = "0123456789abcdef"
+SECRET = "https://cells.vault.azure.net/secrets/label-studio-token"
+
+
+def test_label_studio_takes_a_token_or_where_one_is_kept() -> None:
+    variables = {"SPARSIGHT_LABEL_STUDIO_URL": "https://labels.example.com"}
+    with_token = LabelStudioSettings.from_environment({**variables, "SPARSIGHT_LABEL_STUDIO_TOKEN": TOKEN})
+    assert (with_token.token, with_token.token_secret) == (TOKEN, None)
+    assert TOKEN not in repr(with_token)
+    with_secret = LabelStudioSettings.from_environment({**variables, "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET": SECRET})
+    assert (with_secret.token, with_secret.token_secret) == (None, SECRET)
+    with pytest.raises(SparsightError, match="Neither SPARSIGHT_LABEL_STUDIO_TOKEN nor"):
+        LabelStudioSettings.from_environment(variables)
+    with pytest.raises(SparsightError, match="SPARSIGHT_LABEL_STUDIO_URL is not set") as caught:
+        LabelStudioSettings.from_environment({"SPARSIGHT_LABEL_STUDIO_TOKEN": TOKEN})
+    assert "services up --with label-studio" in caught.value.hint
+
+
+@pytest.mark.parametrize("more", [{"token": TOKEN}, {"token_secret": SECRET}])
+def test_label_studios_token_is_sent_in_clear_text_to_this_machine_only(more: dict[str, str]) -> None:
+    assert LabelStudioSettings(url="http://localhost:8080", **more).url
+    for url in ("http://labels.example.com", "http://127.0.0.1.example.com", "labels.example.com"):
+        with pytest.raises(SparsightError, match="SPARSIGHT_LABEL_STUDIO_URL") as caught:
+            LabelStudioSettings(url=url, **more)
+        assert TOKEN not in str(caught.value)
 
 
 def test_keys_are_not_shown() -> None:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsight.data.label_review import LabelReview
 from sparsight.data.labels import split_path
 from sparsight.data.taxonomy import Node, Taxonomy, derive_taxonomy
 from sparsight.data.taxonomy_checks import contradictions, doubts
@@ -200,10 +199,8 @@ def test_the_separator_occurs_in_no_name() -> None:
 
 
 def test_labels_in_use_are_counted_by_how_they_stand(cells: Taxonomy) -> None:
-    review = LabelReview(cells)
     given = {"cell": 3, "zelle/functional": 2, "cell/dirty": 1, "cell/Defective": 1500, "x": 1}
-    taken = [review.take(split_path(label), count) for label, count in given.items()]
-    assert taken == [("cell",), ("cell", "functional"), None, None, None]
+    review = cells.check({split_path(label): count for label, count in given.items()})
     assert review.sentences() == [
         "'zelle/functional', given 2 times: taken as 'cell/functional'",
         "'cell/dirty', given once: dropped, as it is retired without a successor",

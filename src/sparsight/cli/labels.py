@@ -2,12 +2,10 @@
 
 import typer
 
-from sparsight.cli import taxonomy
+from sparsight.cli import renewing, sync, taxonomy
 
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
+app.command()(sync.sync)
+app.command()(sync.listen)
+app.command()(renewing.renew)
 app.add_typer(taxonomy.app, name="taxonomy")
-
-
-@app.callback()
-def _labels() -> None:
-    """Keep each command one of its own."""

@@ -29,7 +29,6 @@ def check(
     no_services: NoServices = False,
 ) -> None:
     """Check a taxonomy's file, and the labels in use against it; ends with 1 where a label in use is unknown."""
-    from sparsight.data.label_review import LabelReview
     from sparsight.data.taxonomy import Taxonomy
     from sparsight.data.taxonomy_checks import doubts
 
@@ -39,9 +38,7 @@ def check(
         print(f"warning: {sentence}")
     if not containers:
         return
-    review = LabelReview(taxonomy)
-    for label, count in _counts(containers, no_services=no_services).items():
-        review.take(label, count)
+    review = taxonomy.check(_counts(containers, no_services=no_services))
     for sentence in review.sentences():
         print(sentence)
     if review.unknown:

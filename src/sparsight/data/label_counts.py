@@ -15,11 +15,12 @@ async def count_labels(store: MetadataStore, containers: Sequence[str]) -> Count
         SparsightError: a container is missing, or the database can't be reached.
     """
     await store.require_containers(containers)
-    text = "SELECT VALUE c.labels_with_taxonomy FROM c WHERE IS_ARRAY(c.labels_with_taxonomy)"
     counts: Counter[Path] = Counter()
     for container in containers:
-        async for annotations in store.rows(container, text):
-            counts.update(path for annotation in annotations for path in paths_of(annotation))
+        async for document in store.scan(container, ["labels_with_taxonomy"]):
+            annotations = document.get("labels_with_taxonomy")
+            for annotation in annotations if isinstance(annotations, list) else ():
+                counts.update(paths_of(annotation))
     return counts
 
 

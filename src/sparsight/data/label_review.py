@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparsight.data.labels import Path, join_path
-from sparsight.data.taxonomy import Taxonomy
+from sparsight.data.taxonomy import Standing, Taxonomy
 from sparsight.data.taxonomy_checks import nearest_label
 from sparsight.errors import SparsightError
 
@@ -31,8 +31,8 @@ class LabelReview:
     dropped: Counter[Path] = field(default_factory=Counter)
     unknown: Counter[Path] = field(default_factory=Counter)
 
-    def take(self, path: Path, times: int = 1) -> Path | None:
-        """Count a label, and give the node that it means today; None where it is dropped or unknown."""
+    def take(self, path: Path, times: int = 1) -> tuple[Path | None, Standing]:
+        """Count a label, and say what it means today, as `Taxonomy.look_up` does."""
         node, standing = self.taxonomy.look_up(path)
         if standing == "unknown":
             self.unknown[path] += times
@@ -42,7 +42,7 @@ class LabelReview:
             self.retired[path, node] += times
         else:
             self.known += times
-        return node
+        return node, standing
 
     def sentences(self) -> list[str]:
         """Tell of each label that is at odds with the taxonomy, the most frequent of its kind first."""

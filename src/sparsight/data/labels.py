@@ -80,6 +80,12 @@ def is_under(path: Sequence[str], node: Sequence[str]) -> bool:
     return tuple(path[: len(node)]) == tuple(node)
 
 
+def deepest(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths, each once, and leave out those that another one goes on from: naming a node names those above it."""
+    found = set(paths)
+    return sorted(found - {path[:depth] for path in found for depth in range(1, len(path))})
+
+
 def at_level(path: Sequence[str], level: int) -> Path | None:
     """Cut a path to its first `level` names; 0 keeps it whole. None where the path doesn't reach that level."""
     if level == 0:

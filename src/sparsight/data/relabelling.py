@@ -84,7 +84,7 @@ def _relabelled(row: Row, review: LabelReview) -> Row:
     if not row.get("annotations"):
         return row
     notes = [
-        {**note, "taxonomy": [node for path in note["taxonomy"] if (node := review.take(tuple(path))) is not None]}
+        {**note, "taxonomy": [node for path in note["taxonomy"] if (node := review.take(tuple(path))[0]) is not None]}
         for note in row["annotations"]
     ]
     return {**row, "annotations": notes}

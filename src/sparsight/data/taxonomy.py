@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sparsight.data.labels import Path
+
+if TYPE_CHECKING:
+    from sparsight.data.label_review import LabelReview
 
 Standing = Literal["known", "retired", "dropped", "unknown"]
 
@@ -75,6 +78,19 @@ class Taxonomy:
 
     def _lists(self, label: Path) -> bool:
         return bool(label) and (self.nodes is None or label in self.nodes)
+
+    def check(self, counts: Mapping[Path, int]) -> "LabelReview":
+        """Hold labels in use against the taxonomy.
+
+        Args:
+            counts: how often each label was given.
+        """
+        from sparsight.data.label_review import LabelReview
+
+        review = LabelReview(self)
+        for label, count in counts.items():
+            review.take(label, count)
+        return review
 
     def is_reject(self, path: Sequence[str]) -> bool:
         """Whether a path is a node that rejects a photo, such as `Sort Out`, or lies below one."""

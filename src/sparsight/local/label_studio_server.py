@@ -23,10 +23,22 @@ def main(port: str, kept: Path) -> None:
     if not database.exists():
         with contextlib.suppress(OSError):  # nowhere to keep one: then the server makes its own
             take(kept, database)
-    # Where its port is taken it would silently take the next one; without this, listening fails.
-    server._get_free_port = lambda asked, _debug: asked
+    server._setup_env()
+    settle()
     sys.argv = ["label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", port]
     server.main()
+
+
+def settle() -> None:
+    """Put right what no variable of the environment reaches."""
+    from core.feature_flags.stale_feature_flags import STALE_FEATURE_FLAGS
+    from django.conf import settings
+
+    # Where its port is taken it would silently take the next one; without this, listening fails.
+    server._get_free_port = lambda asked, _debug: asked
+    # The file of an export that is deleted would stay for ever.
+    STALE_FEATURE_FLAGS["ff_back_dev_4664_remove_storage_file_on_export_delete_29032023_short"] = True
+    settings.FILE_UPLOAD_PERMISSIONS = 0o600
 
 
 def take(kept: Path, database: Path) -> None:

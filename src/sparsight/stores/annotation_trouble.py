@@ -33,20 +33,26 @@ def explained(url: str, doing: str = "") -> Iterator[None]:
     except httpx.TransportError as error:
         raise SparsightError(f"Label Studio at {url} doesn't answer: {_first_line(error)}", hint=_START) from error
     except (ValueError, pydantic.ValidationError) as error:
-        raise SparsightError(
-            f"What answers at {url} isn't Label Studio, or one that this SDK can't read: {_first_line(error)}",
-            hint="Check SPARSIGHT_LABEL_STUDIO_URL: it is the address that people open, without any page's path.",
-        ) from error
+        raise _strange(url, _first_line(error)) from error
 
 
 def _refused(url: str, doing: str, error: Any) -> SparsightError:
     status, detail = error.status_code, _detail(error.body)
+    if status is None or status < HTTPStatus.BAD_REQUEST:  # an answer, but not in JSON
+        return _strange(url, detail)
     if status == HTTPStatus.UNAUTHORIZED:
         return SparsightError(f"Label Studio at {url} doesn't take the token: {detail}", hint=_HOW_TO_SIGN_IN)
     if status == HTTPStatus.FORBIDDEN:
         hint = "Use the token of somebody who may change projects there."
         return SparsightError(f"Label Studio at {url} doesn't let us {doing or 'in'}: {detail}", hint=hint)
     return SparsightError(f"Label Studio at {url} refuses to {doing or 'answer'}: HTTP {status}, {detail}")
+
+
+def _strange(url: str, answer: str) -> SparsightError:
+    return SparsightError(
+        f"What answers at {url} isn't Label Studio, or one that this SDK can't read: {answer}",
+        hint="Check SPARSIGHT_LABEL_STUDIO_URL: it is the address that people open, without any page's path.",
+    )
 
 
 def _detail(body: Any) -> str:

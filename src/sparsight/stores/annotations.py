@@ -220,6 +220,34 @@ class AnnotationStore:
         with explained(self.url, f"change task {task_id}"):
             self._client.tasks.update(str(task_id), data=dict(data))
 
+    @contextmanager
+    def webhook(self, project: Project, url: str, headers: Mapping[str, str]) -> Iterator[None]:
+        """Have the server tell an address of each change in a project, for the length of a block.
+
+        It tells that something happened, and sends none of the project's data. Where an earlier process was killed, its
+        webhook to the same address is removed first.
+
+        Args:
+            project: whose changes.
+            url: where to.
+            headers: sent along, such as a secret by which the receiver knows the sender.
+
+        Raises:
+            SparsightError: Label Studio refuses the address.
+        """
+        with explained(self.url, f"tell {url} of changes in project {project.title!r}"):
+            for each in self._client.webhooks.list(project=str(project.id)):
+                if each.url == url:
+                    self._client.webhooks.delete(each.id)
+            made = self._client.webhooks.create(
+                url=url, project=project.id, headers=dict(headers), send_payload=False, request_options=_ONCE
+            )
+        try:
+            yield
+        finally:
+            with explained(self.url, f"stop telling {url} of changes"):
+                self._client.webhooks.delete(made.id)
+
 
 @contextmanager
 def open_annotations(settings: LabelStudioSettings | None = None) -> Iterator[AnnotationStore]:

@@ -19,10 +19,12 @@ from azure.cosmos.exceptions import (
 )
 
 from sparsight.errors import SparsightError
-from sparsight.stores.settings import CosmosSettings, cosmos_client
+from sparsight.stores.settings import CosmosSettings, cosmos_client, is_loopback
 
 FILTER_NAME = "filterDocumentsByLabels"
 FILTER_BODY = Path(__file__).with_name("filter_documents_by_labels.js").read_text(encoding="utf-8")
+
+_LOCAL_PAGE = 20_000
 
 Document = dict[str, Any]
 ItemT = TypeVar("ItemT")
@@ -121,11 +123,7 @@ class MetadataStore:
             await scripts.create_user_defined_function(ours)
 
     async def query(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
-        """Run a query over all partitions of a container, and give all its rows; see `rows`."""
-        return [row async for row in self.rows(name, text, parameters)]
-
-    async def rows(self, name: str, text: str, parameters: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
-        """Run a query over all partitions of a container; no more than one page of its rows is in memory at once.
+        """Run a query over all partitions of a container.
 
         Args:
             name: the container.
@@ -139,8 +137,22 @@ class MetadataStore:
         async with self._explained():
             # -1 leaves the page's size to the server. The local one then answers in one page, which matters twice:
             # each of its pages scans everything, and over several it loses documents that were written again.
-            async for row in self._container(name).query_items(text, parameters=given, max_item_count=-1):
-                yield row
+            pages = self._container(name).query_items(text, parameters=given, max_item_count=-1)
+            return [item async for item in pages]
+
+    async def scan(self, name: str, fields: Sequence[str]) -> AsyncIterator[Document]:
+        """Read some fields of every document of a container in one query; only a page of them is in memory at once.
+
+        Raises:
+            SparsightError: the database can't be reached.
+        """
+        text, size = f"SELECT {', '.join(f'c.{field}' for field in fields)} FROM c", -1  # noqa: S608 - our own names
+        if is_loopback(self.endpoint):
+            # The local server's own page would hold everything. Over several it finds its way by the order alone.
+            text, size = f"{text} ORDER BY c.id", _LOCAL_PAGE
+        async with self._explained():
+            async for document in self._container(name).query_items(text, max_item_count=size):
+                yield document
 
     async def create(self, name: str, document: Mapping[str, Any]) -> bool:
         """Write a document unless its id is taken; says whether it was written."""
@@ -160,7 +172,7 @@ class MetadataStore:
         """Set some fields of a document, at most ten, and leave its others alone.
 
         Returns:
-            False, and nothing is written, where the document has changed since `etag` was read.
+            False, and nothing is written, where the document has changed since `etag` was read, or is gone.
         """
         operations = [{"op": "set", "path": f"/{field}", "value": value} for field, value in fields.items()]
         async with self._explained():
@@ -168,7 +180,7 @@ class MetadataStore:
                 await self._container(name).patch_item(
                     photo_id, photo_id, operations, etag=etag, match_condition=MatchConditions.IfNotModified
                 )
-            except CosmosAccessConditionFailedError:
+            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                 return False
             return True
 

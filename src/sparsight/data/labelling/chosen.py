@@ -80,12 +80,17 @@ def read_guesses(predictions: FilePath) -> Guesses:
     Raises:
         SparsightError: the artefact is no good, or doesn't say which model made it.
     """
-    manifest = read_manifest(predictions, "predictions")
-    version = str(manifest.parameters.get("model_version") or "")
-    if not version:
-        raise SparsightError(f"{predictions} doesn't say which model made it (model_version in its manifest).")
+    version = _model_version(predictions)
     table = pd.read_parquet(predictions / "predictions.parquet", columns=["id", "label", "score"])
     rows = zip(table["id"], table["label"], table["score"], strict=True)
     guesses = {str(photo): Guess(path=split_path(label), score=float(score)) for photo, label, score in rows if label}
-    # Label Studio lists versions with commas between.
-    return Guesses(model_version=version.replace(",", ";"), by_photo=guesses)
+    return Guesses(model_version=version, by_photo=guesses)
+
+
+def _model_version(predictions: FilePath) -> str:
+    """Name what made predictions: the registered model's version, or else its weights, as Label Studio will show it."""
+    parameters = read_manifest(predictions, "predictions").parameters
+    model, weights = parameters.get("model"), parameters.get("weights_digest")
+    if not model and not weights:
+        raise SparsightError(f"{predictions} doesn't say which model made it: its manifest names no model.")
+    return str(model or f"weights {str(weights)[:12]}").replace(",", ";")  # versions are listed with commas between

@@ -58,27 +58,32 @@ def push_photos(
         ImageError: a photo isn't in the account that the signer signs for.
     """
     tasks = list(store.tasks(project))
-    known = {
-        (task.data.get("container"), task.data.get("id")): task for task in reversed(tasks)
-    }  # of several, the oldest
-    there = {photo: known[key] for photo in photos if (key := (photo.container, photo.id)) in known}
+    there = _there(photos, tasks)
     predictions = suggestions.by_photo if suggestions else {}
     added = store.add_predictions(project, _newer(there, predictions))
     made = _import(store, project, [photo for photo in photos if photo not in there], signer, predictions)
     for prediction in itertools.islice(predictions.values(), 1):
         store.show_predictions(project, prediction["model_version"])
     renewed = renew_urls(store, signer, (task for task in tasks if not task.is_done))
-    rows = [
-        (photo.id, photo.container, made[photo], "new")
-        if photo in made
-        else (photo.id, photo.container, there[photo].id, "known")
-        for photo in photos
-    ]
     return Pushed(
-        tasks=pd.DataFrame(rows, columns=COLUMNS),
+        tasks=_table(photos, made, there),
         pre_annotated=added + sum(photo.id in predictions for photo in made),
         renewed=renewed,
     )
+
+
+def _there(photos: Sequence[ChosenPhoto], tasks: Sequence[Task]) -> dict[ChosenPhoto, Task]:
+    """Find the tasks of photos, by id and container, since addresses change; of several for one photo the oldest."""
+    known = {(task.data.get("container"), task.data.get("id")): task for task in reversed(tasks)}
+    return {photo: known[key] for photo in photos if (key := (photo.container, photo.id)) in known}
+
+
+def _table(
+    photos: Sequence[ChosenPhoto], made: dict[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task]
+) -> pd.DataFrame:
+    numbers = made | {photo: task.id for photo, task in there.items()}
+    rows = [(photo.id, photo.container, numbers[photo], "new" if photo in made else "known") for photo in photos]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _newer(there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
@@ -98,7 +103,7 @@ def _import(
 ) -> dict[ChosenPhoto, int]:
     """Make tasks; returns their numbers."""
     progress = Progress("push photos", len(photos), "tasks")
-    contents = (_content(photo, signer, predictions.get(photo.id)) for photo in photos)
+    contents = [_content(photo, signer, predictions.get(photo.id)) for photo in photos]
     made: dict[ChosenPhoto, int] = {}
     for photo, number in zip(photos, store.import_tasks(project, contents), strict=True):
         made[photo] = number
