@@ -42,12 +42,6 @@ def paths_in(text: str) -> list[str]:
     return text.split("|")
 
 
-def deepest(paths: Iterable[Path]) -> set[Path]:
-    """Leave out paths that lie above others of them."""
-    every = set(paths)
-    return every - {path[:depth] for path in every for depth in range(len(path))}
-
-
 def counts_as(predicted: str, truth: str) -> str:
     """Say what a predicted label counts as: the true one, where it lies at or below one of that one's paths.
 
@@ -83,7 +77,7 @@ def is_under(path: Sequence[str], node: Sequence[str]) -> bool:
 def deepest(paths: Iterable[Path]) -> list[Path]:
     """Sort paths, each once, and leave out those that another one goes on from: naming a node names those above it."""
     found = set(paths)
-    return sorted(found - {path[:depth] for path in found for depth in range(1, len(path))})
+    return sorted(found - {path[:depth] for path in found for depth in range(len(path))})
 
 
 def at_level(path: Sequence[str], level: int) -> Path | None:
@@ -138,7 +132,7 @@ def settle(
     """
     if depth == "whole":
         chosen, reason = _chosen(votes, policy, several)
-        return tuple(sorted(deepest(chosen))), reason
+        return tuple(deepest(chosen)), reason
     return _descended(votes, policy, several, ())
 
 
