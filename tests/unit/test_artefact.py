@@ -70,7 +70,7 @@ def test_another_version_is_refused_naming_both(tmp_path: Path) -> None:
     write(tmp_path / "dataset")
     path = tmp_path / "dataset" / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 7}))
-    with pytest.raises(SparsightError, match=r"version 7 .* reads version 1"):
+    with pytest.raises(SparsightError, match=r"version 7 .* reads version 2"):
         read_manifest(tmp_path / "dataset", "dataset")
 
 

@@ -220,4 +220,4 @@ def test_images_that_are_none_to_classify_are_counted_apart() -> None:
 
 def test_paths_of_a_true_label_are_never_one_above_the_other() -> None:
     """What `cut` and the severity rely on."""
-    assert deepest({("a",), ("a", "b")}) == {("a", "b")}
+    assert deepest({("a",), ("a", "b")}) == [("a", "b")]

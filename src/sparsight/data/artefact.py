@@ -15,7 +15,7 @@ from sparsight.errors import SparsightError
 MANIFEST = "manifest.json"
 _MARK = ".resume"
 VERSIONS = {
-    "dataset": 1,
+    "dataset": 2,
     "images": 1,
     "model": 1,
     "comparison": 1,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparsight.data.annotations import write_annotations
 from sparsight.data.artefact import new_artefact, read_manifest, write_text
 from sparsight.data.distribution import draw_distribution
 from sparsight.data.labels import (
@@ -35,6 +36,7 @@ from sparsight.data.splits import (
 from sparsight.errors import SparsightError
 
 COLUMNS = ["id", "uri", "file_hash", "label"]
+CONTAINERS = "containers.json"
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,13 @@ def twins(dataset: Dataset) -> int:
     return sum(len(splits[photo.file_hash.lower()]) > 1 for photo in dataset.photos if photo.file_hash)
 
 
-def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Mapping[str, Any]) -> None:
+def write_dataset(
+    dataset: Dataset,
+    target: FilePath,
+    mode: Mode,
+    parameters: Mapping[str, Any],
+    annotations: pd.DataFrame | None = None,
+) -> None:
     """Write the dataset artefact; the same dataset gives the same bytes.
 
     Args:
@@ -229,6 +237,7 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
         target: the folder, whole or absent.
         mode: labelled data has three splits, other has `train` only.
         parameters: what made it, JSON-able.
+        annotations: of labelled data, what each annotator said, as `annotations_of` lists it.
 
     Raises:
         SparsightError: `target` is finished already.
@@ -244,8 +253,10 @@ def write_dataset(dataset: Dataset, target: FilePath, mode: Mode, parameters: Ma
         draft.counts["dropped"] = sum(dataset.dropped.values())
         if mode == "labelled":
             draft.counts["annotations"] = sum(photo.annotations for photo in dataset.photos)
+        if annotations is not None:
+            write_annotations(draft.folder, annotations)
         containers = {photo.id: photo.container for photo in dataset.photos}
-        write_text(draft.folder / "containers.json", json.dumps(containers, indent=0, sort_keys=True) + "\n")
+        write_text(draft.folder / CONTAINERS, json.dumps(containers, indent=0, sort_keys=True) + "\n")
         _write_csv(distribution, draft.folder / "distribution.csv")
         draw_distribution(distribution, len(dataset.photos), draft.folder / "distribution.png")
 
@@ -269,6 +280,21 @@ def read_dataset(folder: FilePath) -> pd.DataFrame:
     if not tables:
         raise SparsightError(f"{folder} holds no train.csv, valid.csv or test.csv.")
     return pd.concat(tables, ignore_index=True)
+
+
+def read_photos(folder: FilePath) -> pd.DataFrame:
+    """Read the photos of a dataset artefact, each once, with the Cosmos DB container of its document.
+
+    Returns:
+        Columns id, container, uri, file_hash, label and split, all text.
+
+    Raises:
+        SparsightError: the folder isn't a whole dataset artefact.
+    """
+    photos = read_dataset(folder).drop_duplicates("id", ignore_index=True)
+    containers = json.loads((folder / CONTAINERS).read_text(encoding="utf-8"))
+    photos.insert(1, "container", photos["id"].map(containers))
+    return photos
 
 
 def _read_split(path: FilePath, split: Split) -> pd.DataFrame:

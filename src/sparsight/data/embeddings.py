@@ -42,3 +42,22 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+def require_origin(embeddings: Embeddings, digest: str, dataset: Path) -> None:
+    """Refuse embeddings that weren't made from the images of a dataset.
+
+    Args:
+        embeddings: the artefact.
+        digest: of the dataset's rows, as `origin.table_digest` gives it.
+        dataset: its folder, for the message.
+
+    Raises:
+        SparsightError: they are of another dataset, or of other labels.
+    """
+    images = embeddings.manifest.parameters.get("images", {})
+    if images.get("dataset_sha256") != digest:
+        raise SparsightError(
+            f"{embeddings.folder} holds embeddings of other photos or labels than {dataset}.",
+            hint="Run data_prep and embed on this dataset, and give what they make.",
+        )

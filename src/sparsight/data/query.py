@@ -120,7 +120,7 @@ class PhotoQuery:
         fields = "c.id, c.uri_orig, c.file_hash"
         parameters = {name: value for condition in conditions for name, value in condition.parameters.items()}
         if self.mode != "unlabelled":
-            fields += f", c.sortout_testset, {_FILTERED} AS annotations"
+            fields += f", c.sortout_testset, c.has_review, {_FILTERED} AS annotations"
             parameters |= _label_parameters(self.include, self.exclude)
         return f"SELECT {fields} FROM c WHERE {where}", parameters  # noqa: S608 - values are parameters
 
@@ -189,8 +189,8 @@ async def fetch(store: MetadataStore, query: PhotoQuery) -> dict[str, list[dict[
     """Run the query.
 
     Returns:
-        The rows of each container: id, uri_orig, file_hash and, except for unlabelled photos, sortout_testset and
-        annotations.
+        The rows of each container: id, uri_orig, file_hash and, except for unlabelled photos, sortout_testset,
+        has_review and annotations.
 
     Raises:
         SparsightError: a container is missing, a label of include or exclude isn't known, or no photo matches.

@@ -1,10 +1,14 @@
 """Report pages: one HTML file each, with everything inside, every text escaped."""
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
 
 from sparsight.data.artefact import write_text
 
@@ -27,9 +31,16 @@ def write_page(folder: Path, template: str, images: dict[str, Path], **values: A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    embedded = {name: _embedded(path) for name, path in images.items()}
+    embedded = {name: _address(path.read_bytes()) for name, path in images.items()}
     write_text(folder / PAGE, environment.get_template(template).render(images=embedded, **values))
 
 
-def _embedded(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def embed_pixels(pixels: NDArray[np.uint8]) -> str:
+    """Make a small picture, uint8 H x W x 3, an address that holds it whole, for a page to show."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", optimize=True)
+    return _address(content.getvalue())
+
+
+def _address(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

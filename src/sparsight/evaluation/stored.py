@@ -1,10 +1,10 @@
-"""Numbers as metrics.json holds them."""
+"""Numbers as metrics.json and other files of reports hold them."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Stored(BaseModel):
-    """Base of what metrics.json holds: unknown fields are refused, nothing changes after it is made."""
+    """Base of what such a file holds: unknown fields are refused, nothing changes after it is made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from sparsight.data.annotations import annotations_of
 from sparsight.data.artefact import is_finished
 from sparsight.data.dataset import Dataset, Rules, build_dataset, thin_classes, twins, write_dataset
 from sparsight.data.labels import LABEL_DEPTHS, LABEL_POLICIES, LabelDepth, LabelPolicy
@@ -39,10 +40,10 @@ class Arguments:
     require_review: bool = False
     exclude_blurred: bool = False
     label_policy: str = "majority"
-    taxonomy: Path | None = None
-    unknown_labels: str = "refuse"
     label_depth: str = "whole"
     several_labels: bool = False
+    taxonomy: Path | None = None
+    unknown_labels: str = "refuse"
     where: str | None = None
     where_parameters: str = "{}"
     limit: int | None = None
@@ -67,8 +68,10 @@ def main(arguments: Arguments) -> None:
         parameters["taxonomy"] = hashlib.sha256(arguments.taxonomy.read_bytes()).hexdigest()
     if is_finished(arguments.dataset, "dataset", parameters):
         return
-    dataset = build_dataset(_rows(settings, query, relabelling), rules)
-    write_dataset(dataset, arguments.dataset, rules.mode, parameters)
+    rows = _rows(settings, query, relabelling)
+    dataset = build_dataset(rows, rules)
+    annotations = annotations_of(rows) if rules.mode == "labelled" else None
+    write_dataset(dataset, arguments.dataset, rules.mode, parameters, annotations)
     _tell(dataset, rules)
 
 
