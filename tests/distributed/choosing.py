@@ -1,4 +1,4 @@
-"""What test_choosing.py runs in two processes: each chooses from its part, and prints one line of JSON with the answers.
+"""What test_choosing.py runs in two processes: each chooses from its part, and prints the answers as a line of JSON.
 
 Usage: choosing.py FILE BUDGET LABELLED; the file holds all points, of which the first LABELLED ones are labelled. They
 are chosen from with these labels, and once more as if there were none.
