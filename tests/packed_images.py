@@ -19,6 +19,7 @@ def write_packed_images(
     *,
     ids: Sequence[str] | None = None,
     shards: int = 1,
+    resize: str = "fit",
 ) -> Path:
     """Write an images artefact and return its folder.
 
@@ -29,9 +30,10 @@ def write_packed_images(
         splits: one of train, valid, test per image.
         ids: one id per image; made up where not given.
         shards: number of .npy files to spread the images over.
+        resize: how they are said to have been made square.
     """
     parts = np.array_split(np.arange(len(images)), shards)
-    with new_artefact(folder, "images", {"resize": "fit"}) as draft:
+    with new_artefact(folder, "images", {"resize": resize}) as draft:
         for number, part in enumerate(parts):
             np.save(draft.folder / shard_name(number), images[part])
         index = pd.DataFrame(

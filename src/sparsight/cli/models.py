@@ -119,6 +119,29 @@ def download(
     print(f"{version.reference}: {relative(folder)}")
 
 
+@app.command()
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Such as photos@production or photos/3, or a model folder's path.")
+    ],
+    onnx: Annotated[Path, typer.Option(metavar="FILE", help="The file to make.")],
+    no_services: NoServices = False,
+    subscription: Subscription = None,
+    resource_group: ResourceGroup = None,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Export a version as an ONNX file, which appears only when onnxruntime gives what torch gives."""
+    from sparsight.models.onnx_export import export_onnx
+    from sparsight.stores.models import model_folder
+
+    with contextlib.ExitStack() as stack:
+        where = (no_services, subscription, resource_group, workspace)
+        registry = None if Path(model).is_dir() else stack.enter_context(_registry(*where))
+        folder, version = stack.enter_context(model_folder(model, registry))
+        export_onnx(folder, onnx, version=version)
+    print(f"{version or model}: {relative(onnx)}")
+
+
 @contextlib.contextmanager
 def _registry(
     no_services: bool, subscription: str | None, resource_group: str | None, workspace: str | None

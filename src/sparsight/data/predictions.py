@@ -52,7 +52,7 @@ class PredictionWriter:
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, each with every column of SCHEMA, numbers rounded to DIGITS places, to both files alike."""
-        rounded = [_rounded(row) for row in rows]
+        rounded = [{name: _rounded(row[name]) for name in SCHEMA.names} for row in rows]
         self._parquet.write_table(pa.Table.from_pylist(rounded, SCHEMA))
         self._lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rounded)
 

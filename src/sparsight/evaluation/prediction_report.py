@@ -84,9 +84,7 @@ class PredictionSummary:
     def notes(self, familiar_share: float) -> list[str]:
         """What a reader should bear in mind, where that share of photos like the training ones counts as familiar."""
         if self.limit is None:
-            return [
-                "The model holds nothing about its training photos, so distances are empty. Train it anew for them."
-            ]
+            return ["The model holds nothing of its training photos, so distances are empty. Train it anew for them."]
         expected = 1 - familiar_share
         if self.share_unfamiliar <= 2 * expected:
             return []

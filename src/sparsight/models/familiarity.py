@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Self
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,18 +17,17 @@ SHARE = 0.95
 
 
 class Familiarity(nn.Module):
-    """The Mahalanobis distance of an embedding to the nearest class of the training images.
+    """The Mahalanobis distance of an embedding's traits to the nearest class of the training images.
 
     Lee et al. 2018, A Simple Unified Framework for Detecting Out-of-Distribution Samples, arXiv 1807.03888: to the mean
-    of the class, by a covariance that the classes share. It is taken of the roots of the embedding's values, which are
-    averages of what passed a ReLU: few are large, and their spread grows with their size; roots even that out. Divided
-    by the root of D, so that training images are about 1 away.
+    of the class, by a covariance that the classes share; here divided by the root of the number of traits, so that
+    training images are about 1 away. What the traits are, `traits` says.
 
     What it holds are averages: of no single image the embedding, but where a class has only one.
 
     Args:
-        means: float32, C x D: of the roots of each class's embeddings.
-        whitening: float32, D x D: L of L L', the inverse of the shared covariance, divided by D.
+        means: float32, C x D + 1: of the traits of each class.
+        whitening: float32, D + 1 x D + 1: L of L L', the inverse of the shared covariance, divided by D + 1.
         calibration: float32, K at least 1: distances of images like those to come, in ascending order.
     """
 
@@ -42,7 +42,7 @@ class Familiarity(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Distances, float32 N, of embeddings, float N x D."""
         centre = self.means.mean(dim=0)
-        points, means = (roots(embeddings) - centre) @ self.whitening, (self.means - centre) @ self.whitening
+        points, means = (traits(embeddings) - centre) @ self.whitening, (self.means - centre) @ self.whitening
         squared = points.square().sum(1, keepdim=True) - 2 * points @ means.T + means.square().sum(1)
         return squared.min(dim=1).values.clamp(min=0).sqrt()
 
@@ -79,7 +79,17 @@ class Familiarity(nn.Module):
             raise SparsightError(f"{path} can't be read: {error}") from error
 
 
-def roots(embeddings: Tensor) -> Tensor:
-    """Take the root of each value, float32; a negative one keeps its sign."""
+def traits(embeddings: Tensor) -> Tensor:
+    """What is compared of float N x D embeddings: the roots of their values, scaled to length 1, and that length.
+
+    The values are averages of what passed a ReLU: few are large, and they spread the more the larger they are, which
+    roots even out. How activation is shared out over the dimensions and how much there is are told apart, for either
+    alone misses photos that the other finds; a negative value keeps its sign.
+
+    Returns:
+        float32, N x D + 1.
+    """
     values = embeddings.float()
-    return values.sign() * values.abs().sqrt()
+    roots = values.sign() * values.abs().sqrt()
+    length = roots.square().sum(dim=1, keepdim=True).sqrt()
+    return torch.cat([roots / length.clamp(min=1e-6), length], dim=1)

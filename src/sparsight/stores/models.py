@@ -97,13 +97,14 @@ def fetched_version(folder: Path) -> str:
 
 
 @contextmanager
-def model_folder(model: str) -> Iterator[tuple[Path, str]]:
+def model_folder(model: str, registry: ModelRegistry | None = None) -> Iterator[tuple[Path, str]]:
     """Give a model's folder for the length of a block: a registered one is fetched, a folder is taken as it is.
 
     Args:
         model: a folder's path, or a registered model: `name@latest`, `name@production`, `name/3`.
+        registry: by default the environment's.
 
-    Returns:
+    Yields:
         The folder, and the version it is, such as `photos/3`; empty where that isn't known.
 
     Raises:
@@ -112,9 +113,9 @@ def model_folder(model: str) -> Iterator[tuple[Path, str]]:
     if Path(model).is_dir():
         yield Path(model), fetched_version(Path(model))
     elif is_reference(model):
-        version = find_model(model)
+        version = find_model(model, registry)
         with TemporaryDirectory(prefix="sparsight-") as place:
-            yield fetch_model(version, Path(place) / "model"), version.reference
+            yield fetch_model(version, Path(place) / "model", registry), version.reference
     else:
         raise SparsightError(
             f"{model!r} is neither a folder that is there nor a registered model; "

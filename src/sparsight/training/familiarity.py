@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparsight.data.augment import normalise
 from sparsight.data.packed import PackedImages
-from sparsight.models.familiarity import Familiarity, roots
+from sparsight.models.familiarity import Familiarity, traits
 from sparsight.models.folder import Preprocessing
 from sparsight.training.inference import apply
 from sparsight.training.labelled import LabelledSplits, distinct
@@ -49,18 +49,21 @@ def fit(embeddings: Tensor, labels: NDArray[np.object_]) -> Familiarity:
     """
     from sklearn.covariance import ledoit_wolf
 
-    values = roots(embeddings).double().numpy()
+    values = traits(embeddings).double().numpy()
+    # All traits are brought to one scale; one that hardly ever moves isn't blown up.
+    scale = values.std(axis=0)
+    scale += 0.1 * np.median(scale) + 1e-6
+    values /= scale
     _, numbers, counts = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
     means = np.zeros((len(counts), values.shape[1]))
     np.add.at(means, numbers, values)
     means /= counts[:, None]
     spread = values - means[numbers]
     covariance = ledoit_wolf(spread, assume_centered=True)[0] if len(spread) > 1 else np.zeros((spread.shape[1],) * 2)
-    # Where no class has two images there is no spread within classes; a little of the spread of all keeps it whole.
-    floor = 1e-3 * values.var(axis=0).mean() + 1e-9
-    inverse = np.linalg.inv(covariance + floor * np.eye(len(covariance)))
-    whitening = np.linalg.cholesky(inverse) / np.sqrt(len(inverse))
-    tensors = (torch.from_numpy(each.astype(np.float32)) for each in (means, whitening, np.zeros(1)))
+    # Where no class has two images nothing spreads within classes; a little keeps the covariance whole.
+    inverse = np.linalg.inv(covariance + 1e-3 * np.eye(len(covariance)))
+    whitening = np.linalg.cholesky(inverse) / np.sqrt(len(inverse)) / scale[:, None]
+    tensors = (torch.from_numpy(each.astype(np.float32)) for each in (means * scale, whitening, np.zeros(1)))
     return Familiarity(*tensors)
 
 
