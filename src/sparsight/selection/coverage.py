@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 from sparsight.selection.covering import Covering, squared_distances
@@ -21,7 +22,8 @@ class Coverage:
         sizes: int64, S: numbers of choices, in ascending order, the last being all of them.
         radii, means: float64, S: distance of the farthest point and mean distance, after so many choices.
         random_radii, random_means: the same of random choices, as means over five draws.
-        measured: on how many points; on all, if they are no more than 20,000, else on as many at random.
+        points: how many there were to choose from.
+        measured: on how many of them; on all, if they are no more than 20,000, else on as many at random.
     """
 
     sizes: Rows
@@ -29,7 +31,20 @@ class Coverage:
     means: Floats
     random_radii: Floats
     random_means: Floats
+    points: int
     measured: int
+
+    def table(self) -> pd.DataFrame:
+        """Give the curves as columns size, radius, mean, random_radius, random_mean."""
+        return pd.DataFrame(
+            {
+                "size": self.sizes,
+                "radius": self.radii,
+                "mean": self.means,
+                "random_radius": self.random_radii,
+                "random_mean": self.random_means,
+            }
+        )
 
 
 def measure_coverage(points: Points, known: Floats, chosen: Rows, seed: int) -> Coverage:
@@ -54,6 +69,7 @@ def measure_coverage(points: Points, known: Floats, chosen: Rows, seed: int) -> 
         means=means,
         random_radii=random_radii,
         random_means=random_means,
+        points=len(points),
         measured=len(measured),
     )
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsight.errors import SparsightError
 from sparsight.models.precision import best_device
 
-Metric = Literal["euclidean", "cosine"]
+METRICS = ("euclidean", "cosine")
 Floats: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
 _BATCH = 2**20
@@ -46,9 +46,9 @@ class Points:
             has been told to multiply less precisely than in float32.
     """
 
-    def __init__(self, values: Any, *, metric: Metric = "euclidean", device: torch.device | None = None) -> None:
-        if metric not in get_args(Metric):
-            raise SparsightError(f"metric is {metric!r}; expected one of {', '.join(get_args(Metric))}.")
+    def __init__(self, values: Any, *, metric: str = "euclidean", device: torch.device | None = None) -> None:
+        if metric not in METRICS:
+            raise SparsightError(f"metric is {metric!r}; expected one of {', '.join(METRICS)}.")
         if (precision := torch.get_float32_matmul_precision()) != "highest":
             raise SparsightError(
                 f"torch multiplies float32 with {precision!r} precision; exact choices need 'highest'.",

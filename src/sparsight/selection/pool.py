@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sparsight.errors import SparsightError
-from sparsight.selection.points import Floats, Metric, Points, Rows
+from sparsight.selection.points import Floats, Points, Rows
 
 Features: TypeAlias = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class Pool:
     """
 
     values: Any = field(repr=False)
-    metric: Metric = "cosine"
+    metric: str = "cosine"
     labelled: Any = field(default=None, repr=False)
     uncertainty: Floats | None = field(default=None, repr=False)
     probabilities: NDArray[np.floating] | None = field(default=None, repr=False)

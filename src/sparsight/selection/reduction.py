@@ -1,15 +1,14 @@
 """What embeddings are turned into before points are chosen: principal components, or coordinates on a manifold."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from sparsight.errors import SparsightError
-from sparsight.selection.points import Metric
 from sparsight.selection.pool import Features
 
-Method = Literal["none", "pca", "umap"]
+METHODS = ("none", "pca", "umap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +26,16 @@ class Reduction:
         SparsightError: the method is none of these.
     """
 
-    method: Method = "none"
+    method: str = "none"
     dimension: int = 0
     neighbours: int = 15
     min_dist: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise SparsightError(f"The reduction is {self.method!r}; expected one of {', '.join(get_args(Method))}.")
+        if self.method not in METHODS:
+            raise SparsightError(f"The reduction is {self.method!r}; expected one of {', '.join(METHODS)}.")
 
-    def __call__(self, features: Features, metric: Metric, seed: int) -> Features:
+    def __call__(self, features: Features, metric: str, seed: int) -> Features:
         """Reduce N x D features, all at once, as what comes out depends on all of them.
 
         Raises:
@@ -56,7 +55,7 @@ class Reduction:
             return _principal_components(features, dimension, seed)
         return self._umap(features, dimension, metric, seed)
 
-    def _umap(self, features: Features, dimension: int, metric: Metric, seed: int) -> Features:
+    def _umap(self, features: Features, dimension: int, metric: str, seed: int) -> Features:
         mapper = _umap_class()(
             n_components=dimension,
             n_neighbors=min(self.neighbours, len(features) - 1),

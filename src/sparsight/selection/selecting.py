@@ -13,7 +13,7 @@ from sparsight.errors import SparsightError
 from sparsight.selection.coverage import Coverage, distances_when_chosen, measure_coverage
 from sparsight.selection.need import classes_in_need, unsure_rows
 from sparsight.selection.neighbours import neighbour_distances
-from sparsight.selection.points import Floats, Metric, Rows
+from sparsight.selection.points import Floats, Rows
 from sparsight.selection.pool import Pool
 from sparsight.selection.reduction import Reduction
 from sparsight.selection.strategies import STRATEGIES, WEIGHING, resolve_strategy
@@ -43,6 +43,19 @@ class Selection:
     outliers: Rows
     coverage: Coverage
 
+    def notes(self) -> list[str]:
+        """Say what one should know of it, a sentence each."""
+        coverage, found = self.coverage, []
+        if self.why:
+            found.append(f"{self.strategy} was taken by itself: {self.why}.")
+        if len(self.outliers):
+            found.append(f"{len(self.outliers):,} photos far from all others were left out beforehand, as outliers.")
+        if coverage.means[-1] > coverage.random_means[-1]:
+            found.append("On average photos are farther from these than from as many at random: these aren't typical.")
+        if coverage.measured < coverage.points:
+            found.append(f"What is covered was measured on {coverage.measured:,} of {coverage.points:,} photos.")
+        return found
+
 
 def select(
     embeddings: Any,
@@ -55,7 +68,7 @@ def select(
     uncertainty: Floats | None = None,
     probabilities: NDArray[np.floating] | None = None,
     class_need: bool = False,
-    metric: Metric = "cosine",
+    metric: str = "cosine",
     reduction: Reduction = NO_REDUCTION,
     outlier_share: float = 0.0,
     seed: int = 0,
