@@ -1,6 +1,7 @@
 """Backbones: timm's ResNets and narrow ones of our own, with a stem for small images, by name."""
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -160,3 +161,12 @@ def _create_pretrained(description: BackboneDescription) -> ResNet:
             f"The ImageNet weights of {description.name} can't be had: {str(error).strip().splitlines()[0]}",
             hint="They come from the Hugging Face hub on first use; connect once, or set HF_HOME to a filled cache.",
         ) from error
+
+
+def network_digest(network: nn.Module) -> str:
+    """Hash a network's weights: SHA-256, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,18 +1,18 @@
 """Embeds an image set: each distinct image once, written as it comes, so that neither pixels nor results pile up."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from sparsight.data.artefact import is_finished, new_artefact
 from sparsight.data.augment import normalise
 from sparsight.data.embeddings import COLUMNS, EMBEDDINGS, INDEX
 from sparsight.data.packed import PackedImages
+from sparsight.models.backbones import network_digest
 from sparsight.progress import Progress
 from sparsight.training.base_model import BaseModel
 from sparsight.training.inference import apply_by_batch, batches, measured_batch_norm
@@ -68,19 +68,10 @@ def write_embeddings(
 def _parameters(images: PackedImages, base: BaseModel, precision: torch.dtype) -> dict[str, Any]:
     return {
         "model": base.version or base.origin,
-        "backbone_digest": _digest(base.backbone),
+        "backbone_digest": network_digest(base.backbone),
         "backbone": base.description.model_dump(),
         "mean": base.mean,
         "std": base.std,
         "precision": str(precision).removeprefix("torch."),
         "images": dict(images.manifest.parameters),
     }
-
-
-def _digest(network: nn.Module) -> str:
-    """Hash a network's weights: SHA-256, hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,0 +1,146 @@
+"""How far each point is from the nearest of some centres: brought up to date only where somebody asks."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparsight.selection.points import Floats, Points, Rows
+
+_PAIRS = {"cpu": 2**20, "cuda": 2**26}
+"""Rough distances that are held at a time: what the processor's cache holds, or what keeps a GPU busy."""
+_LANES = 64
+"""Rough distances of a point whose least is looked at before they are themselves."""
+_SPAN = 2**15
+"""Rows, at most, that are gone through before others; so reads of a memory-mapped file stay together."""
+_NUMBERS = 2**18
+"""Numbers that are computed with exactly at a time."""
+TINY = 1e-35
+"""More than what underflow may take from a rough distance."""
+
+
+class Covering:
+    """The distance of each point to its nearest centre, and which one that is.
+
+    Centres come one after another, and each point remembers how many of them it has met; where it hasn't met all, its
+    distance is an upper bound. By definition the squared distance of two rows is `((a - b) ** 2).sum()` over exact
+    rows, in float64, as NumPy sums; among equally near centres the first counts. Matrix products in float32 give lower
+    bounds, and only tell for which centres this needn't be computed.
+
+    Args:
+        points: the points.
+        capacity: the number of centres there will be at most.
+
+    Attributes:
+        squared: float64, N: squared distance to the nearest centre, infinite before the first.
+        nearest: int64, N: number of that centre, from 0 in the order they came; -1 before the first.
+        count: the number of centres.
+    """
+
+    def __init__(self, points: Points, capacity: int) -> None:
+        self.points = points
+        self.count = 0
+        self.squared: Floats = np.full(len(points), np.inf)
+        self.nearest = np.full(len(points), -1, np.int64)
+        self._met = np.zeros(len(points), np.int32)
+        self._centres: Floats = np.empty((capacity, points.dimension))
+        padded = capacity + _LANES  # those beyond the last are infinitely far
+        self._rough = torch.zeros((padded, points.dimension), device=points.device)
+        self._bases = torch.full((padded,), np.inf, device=points.device)
+        self._most = max(_PAIRS[points.device.type], padded)
+        self._room = torch.empty(self._most, device=points.device)
+
+    def add(self, centres: Floats) -> None:
+        """Take more centres, as exact rows."""
+        first, self.count = self.count, self.count + len(centres)
+        rough = self.points.roughen(centres)
+        self._centres[first : self.count] = centres
+        self._rough[first : self.count] = rough
+        self._bases[first : self.count] = lower_bases(rough, self.points.slack)
+
+    def bound(self) -> None:
+        """Give each point an upper bound of its distance, roughly and by the first centre alone, in a single pass."""
+        for rows in self.points.batches():
+            found = self.points.rough(rows)
+            base = lower_bases(found, self.points.slack)
+            lower = base + self._bases[0] - 2 * found.mv(self._rough[0])
+            self.squared[rows] = self._upper(lower, base).double().cpu().numpy() / self.points.scale**2
+            self.nearest[rows] = 0
+
+    def update(self, rows: Rows) -> None:
+        """Have some points meet the centres that they haven't met yet.
+
+        Args:
+            rows: in ascending order.
+        """
+        for first in range(0, len(rows), _SPAN):
+            span = rows[first : first + _SPAN]
+            for group in self._alike(span[self.squared[span] > 0]):
+                self._meet(group, int(self._met[group].min()))
+            self._met[span] = self.count
+
+    def settle(self, rows: Rows, squared: Floats, nearest: NDArray[np.int64]) -> None:
+        """Take over what somebody else has found out about some points and all centres."""
+        self.squared[rows], self.nearest[rows], self._met[rows] = squared, nearest, self.count
+
+    def _alike(self, rows: Rows) -> Iterator[Rows]:
+        """Group points by how many centres they have missed, up to a factor of two."""
+        exponents = np.frexp((self.count - self._met[rows]).astype(np.float32))[1]
+        return (rows[exponents == each] for each in np.unique(exponents) if each)
+
+    def _meet(self, rows: Rows, first: int) -> None:
+        width = (self.count - first) // _LANES * _LANES + _LANES
+        step = self._most // width
+        for number in range(0, len(rows), step):
+            part = rows[number : number + step]
+            self._approach(part, *self._promising(part, first, width))
+
+    def _promising(self, rows: Rows, first: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Find the pairs of a point, by its place in `rows`, and a centre that may be nearer than all before it."""
+        rough, centres = self.points.rough(rows), slice(first, first + width)
+        base = lower_bases(rough, self.points.slack)
+        lower = self._room[: len(rows) * width].view(len(rows), width)
+        torch.addmm(self._bases[centres], rough, self._rough[centres].T, alpha=-2, out=lower)
+        lanes = lower.view(len(rows), -1, _LANES)
+        least = lanes.amin(2)
+        known = torch.from_numpy(self.squared[rows] * self.points.scale**2).to(base.device) - base
+        known = torch.nextafter(known.float(), base.new_tensor(np.inf)) + TINY
+        limit = torch.minimum(known, self._upper(least.amin(1) + base, base) - base)
+        row, block = torch.nonzero(least < limit[:, None], as_tuple=True)
+        hit, lane = torch.nonzero(lanes[row, block] < limit[row, None], as_tuple=True)
+        return row[hit].cpu().numpy(), (first + block[hit] * _LANES + lane).cpu().numpy()
+
+    def _approach(self, rows: Rows, places: NDArray[np.int64], centres: NDArray[np.int64]) -> None:
+        """Compute some pairs exactly, and keep what is nearer than before."""
+        squared = np.empty(len(places))
+        step = max(1, _NUMBERS // self.points.dimension)
+        for first in range(0, len(places), step):
+            pairs = slice(first, first + step)
+            squared[pairs] = squared_distances(self.points.exact(rows[places[pairs]]), self._centres[centres[pairs]])
+        order = np.lexsort((centres, squared, places))
+        order = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
+        order = order[squared[order] < self.squared[rows[places[order]]]]
+        nearer = rows[places[order]]
+        self.squared[nearer], self.nearest[nearer] = squared[order], centres[order]
+
+    def _upper(self, lower: Tensor, base: Tensor) -> Tensor:
+        """Give a number above the squared distance whose lower bound this is.
+
+        As the centre is no longer than the point and their distance together, its length need not be known.
+        """
+        slack = self.points.slack
+        return (lower + 7 * slack * base + TINY) / (1 - 5 * slack)
+
+
+def lower_bases(rough: Tensor, slack: float) -> Tensor:
+    """Give what two rough rows add to the lower bound of their squared distance, besides their product times -2."""
+    return rough.square().sum(1) * (1 - slack)
+
+
+def squared_distances(some: Floats, others: Floats) -> Floats:
+    """Measure the squared distance of each row to its counterpart, or to the one row there is."""
+    difference = some - others
+    found: Floats = np.square(difference, out=difference).sum(1)
+    return found
