@@ -52,6 +52,7 @@ class Arguments:
     valid_ratio: float = 0.15
     test_ratio: float = 0.15
     oversampling: str = "off"
+    after: Path | None = None
     dataset: Path
 
 
@@ -63,7 +64,7 @@ def main(arguments: Arguments) -> None:
     if arguments.database:
         settings = dataclasses.replace(settings, database=arguments.database)
     parameters = {**dataclasses.asdict(arguments), "database": settings.database}
-    del parameters["dataset"]
+    del parameters["dataset"], parameters["after"]
     if arguments.taxonomy is not None:
         parameters["taxonomy"] = hashlib.sha256(arguments.taxonomy.read_bytes()).hexdigest()
     if is_finished(arguments.dataset, "dataset", parameters):

@@ -39,7 +39,8 @@ def main(arguments: Arguments) -> None:
     from sparsight.stores.image_urls import make_signer
 
     taxonomy = Taxonomy.read(arguments.taxonomy) if arguments.taxonomy else None
-    config = taxonomy.label_config(arguments.language) if taxonomy else None
+    lists_labels = taxonomy is not None and taxonomy.nodes is not None
+    config = taxonomy.label_config(arguments.language) if taxonomy and lists_labels else None
     guesses = read_guesses(arguments.predictions) if arguments.predictions else None
     parameters = _parameters(arguments, guesses.model_version if guesses else None)
     if is_finished(arguments.tasks, "tasks", parameters):
