@@ -2,10 +2,11 @@
 
 import typer
 
-from sparsight.cli import renewing, sync, taxonomy
+from sparsight.cli import quality, renewing, sync, taxonomy
 
 app = typer.Typer(help="Labels: between Label Studio and the stores.", no_args_is_help=True)
 app.command()(sync.sync)
 app.command()(sync.listen)
 app.command()(renewing.renew)
+app.command()(quality.quality)
 app.add_typer(taxonomy.app, name="taxonomy")
