@@ -17,6 +17,7 @@ SURFACE = {
     "services down": [],
     "services status": [],
     "labels renew": ["PROJECT", "--valid-hours", "--all", "--no-services"],
+    "labels quality": ["--containers", "--level", "--include-reviewed", "--no-services"],
     "data load": ["SOURCE", "[PATH]", "--name", "--limit", "--labelled", "--test", "--seed", "--no-services"],
     "labels sync": [
         *("PROJECT", "--containers", "--export", "--users", "--taxonomy", "--unknown-labels", "--annotators"),

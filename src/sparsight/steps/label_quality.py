@@ -76,12 +76,15 @@ def _measure(arguments: Arguments, parameters: Mapping[str, Any]) -> None:
     from sparsight.evaluation.label_quality import measure_labels
     from sparsight.evaluation.quality_report import QualityReport, write_quality_report
     from sparsight.evaluation.review import photos_to_review, write_review
+    from sparsight.training.cross_validation import judge_labels
 
     embeddings, photos = Embeddings(arguments.embeddings), read_photos(arguments.dataset)
     require_origin(embeddings, parameters["dataset_sha256"], arguments.dataset)
     annotations, rule = read_annotations(arguments.dataset), LabelRule.of(parameters["dataset"])
     measured = measure_labels(annotations, rule, exclude_reviewed=arguments.exclude_reviewed)
-    judged = _judge(arguments, embeddings, photos)
+    known_by = photos["file_hash"].where(photos["file_hash"] != "", photos["id"])
+    keys = dict(zip(photos["id"], known_by, strict=True))
+    judged = judge_labels(embeddings, keys, folds=arguments.folds, epochs=arguments.epochs, seed=arguments.seed)
     suspected, suspects = _suspects(judged, embeddings, photos, rule.votes(annotations))
     report = QualityReport(measured=measured, suspected=suspected, suspects=suspects, fetch=fetch_thumbnails)
     if not is_finished(arguments.quality, "label_quality", parameters):
@@ -93,15 +96,6 @@ def _measure(arguments: Arguments, parameters: Mapping[str, Any]) -> None:
         with new_artefact(arguments.review, "selection", parameters) as draft:
             write_review(draft.folder, listed)
             draft.counts["photos"] = len(listed)
-
-
-def _judge(arguments: Arguments, embeddings: "Embeddings", photos: "pd.DataFrame") -> "OutOfSample | None":
-    from sparsight.training.classifier import ClassifierOptions
-    from sparsight.training.cross_validation import judge_labels
-
-    options = ClassifierOptions(epochs=arguments.epochs, batch_size=128, seed=arguments.seed)
-    known_by = photos["file_hash"].where(photos["file_hash"] != "", photos["id"])
-    return judge_labels(embeddings, dict(zip(photos["id"], known_by, strict=True)), options, arguments.folds)
 
 
 def _suspects(

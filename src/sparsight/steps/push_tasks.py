@@ -17,7 +17,7 @@ class Arguments:
     """Inputs and outputs of the component push_tasks; components/push_tasks/component.yml says what they mean."""
 
     selection: Path
-    dataset: Path
+    dataset: Path | None = None
     predictions: Path | None = None
     taxonomy: Path | None = None
     language: str | None = None

@@ -1,7 +1,7 @@
 """Out-of-sample predictions: every labelled photo is judged by heads that were trained without it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,15 +52,16 @@ class OutOfSample:
 
 
 def judge_labels(
-    embeddings: Embeddings, keys: Mapping[str, str], options: ClassifierOptions, folds: int
+    embeddings: Embeddings, keys: Mapping[str, str], *, folds: int = 5, epochs: int = 20, seed: int = 0
 ) -> OutOfSample | None:
     """Cross-validate heads on all labelled photos, whatever their split.
 
     Args:
         embeddings: of a backbone that hasn't learned from these labels.
         keys: by the photo's id, what it is known by: photos with one key are never on both sides.
-        options: of the heads' training; the seed also deals the folds.
         folds: their number. Classes with fewer photos are left out.
+        epochs: of training a head.
+        seed: of the folds and the heads.
 
     Returns:
         The predictions; None where fewer than two classes have enough photos.
@@ -74,10 +75,15 @@ def judge_labels(
     targets = np.array([number_of[label] for label in labels[rows]], np.int64)
     known_by = [keys[photo] for photo in embeddings.index["id"].to_numpy(object)[rows]]
     values = np.asarray(embeddings.values[rows], np.float32)
+    options = ClassifierOptions(epochs=epochs, batch_size=batch_size(len(rows)), seed=seed)
+    progress = Progress("Cross-validating", ROUNDS * folds, "heads")
     rounds = [
-        cross_validate(values, targets, deal_folds(known_by, labels[rows].tolist(), folds, seed), options)
-        for seed in range(options.seed, options.seed + ROUNDS)
+        cross_validate(
+            values, targets, deal_folds(known_by, labels[rows].tolist(), folds, deal), options, progress.advance
+        )
+        for deal in range(seed, seed + ROUNDS)
     ]
+    progress.finish()
     return OutOfSample(
         rows=rows,
         labels=tuple(labels[rows]),
@@ -85,6 +91,11 @@ def judge_labels(
         probabilities=np.mean(rounds, axis=0, dtype=np.float32),
         left_out=left_out,
     )
+
+
+def batch_size(photos: int) -> int:
+    """Take batches so small that an epoch has ten steps: few photos would teach a head nothing in one or two."""
+    return min(max(photos // 10, 8), 128)
 
 
 def _examined(labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.int64], dict[str, int]]:
@@ -126,7 +137,11 @@ def deal_folds(keys: Sequence[str], labels: Sequence[str], folds: int, seed: int
 
 
 def cross_validate(
-    embeddings: NDArray[np.float32], targets: NDArray[np.int64], fold_of: NDArray[np.int64], options: ClassifierOptions
+    embeddings: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    fold_of: NDArray[np.int64],
+    options: ClassifierOptions,
+    on_head: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
     """Predict each photo with a head that was trained on the other folds.
 
@@ -138,21 +153,19 @@ def cross_validate(
         targets: N class numbers, from 0 on without a gap.
         fold_of: N, see `deal_folds`.
         options: of the head and its training.
+        on_head: hears of each head that is done.
 
     Returns:
         Class probabilities, N x C.
     """
     classes = int(targets.max()) + 1
     chances = np.empty((len(targets), classes), np.float32)
-    numbers = np.unique(fold_of)
-    progress = Progress("Cross-validating", len(numbers), "folds")
     with torch.random.fork_rng([]), one_thread():
-        for number in numbers:
+        for number in np.unique(fold_of):
             held_out = fold_of == number
             torch.manual_seed(options.seed)
             chances[held_out] = _judge(embeddings, targets, held_out, classes, options)
-            progress.advance()
-    progress.finish()
+            on_head()
     return chances
 
 

@@ -1,16 +1,17 @@
 """What is to be labelled: the photos of a selection with their addresses, and what a model says of them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 import pandas as pd
 
 from sparsight.data.artefact import read_manifest
-from sparsight.data.dataset import read_dataset
+from sparsight.data.dataset import read_photos
 from sparsight.data.labels import Path, split_path
 from sparsight.errors import SparsightError
+
+_TEXT: Mapping[Hashable, type[str]] = {"id": str, "uri": str, "container": str}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +45,36 @@ class Guesses:
     by_photo: Mapping[str, Guess]
 
 
-def chosen_photos(selection: FilePath, dataset: FilePath) -> list[ChosenPhoto]:
+def chosen_photos(selection: FilePath, dataset: FilePath | None) -> list[ChosenPhoto]:
     """Read a selection's photos, the first to be labelled first.
 
     Args:
-        selection: artefact; of its selected.csv the columns rank and id are read.
-        dataset: artefact that the selection was made from: addresses and containers.
+        selection: artefact; of its selected.csv the columns rank and id are read, and uri and container where it has
+            them.
+        dataset: artefact that the selection was made from: addresses and containers, for a selection without them.
 
     Raises:
-        SparsightError: an artefact is no good, or the dataset lacks a photo of the selection.
+        SparsightError: an artefact is no good, the dataset lacks a photo of the selection, or there is none where the
+            selection has no addresses.
     """
     read_manifest(selection, "selection")
-    table = pd.read_csv(selection / "selected.csv", dtype={"id": str}, keep_default_na=False)
-    ids = list(dict.fromkeys(table.sort_values("rank", kind="stable")["id"]))
-    known = read_dataset(dataset).drop_duplicates("id").set_index("id")["uri"]
-    containers = json.loads((dataset / "containers.json").read_text(encoding="utf-8"))
-    _require(ids, known.index, selection, dataset)
-    return [ChosenPhoto(id=photo, container=containers[photo], uri=known[photo]) for photo in ids]
+    table = pd.read_csv(selection / "selected.csv", dtype=_TEXT, keep_default_na=False)
+    table = table.sort_values("rank", kind="stable")
+    if not {"uri", "container"} <= set(table.columns):
+        table = _with_addresses(table, selection, dataset)
+    rows = zip(table["id"], table["container"], table["uri"], strict=True)
+    return list(dict.fromkeys(ChosenPhoto(id=photo, container=container, uri=uri) for photo, container, uri in rows))
+
+
+def _with_addresses(table: pd.DataFrame, selection: FilePath, dataset: FilePath | None) -> pd.DataFrame:
+    if dataset is None:
+        raise SparsightError(
+            f"{selection} doesn't say where its photos are.",
+            hint="Give the dataset that the selection was made from, too.",
+        )
+    known = read_photos(dataset).set_index("id")
+    _require(list(table["id"]), known.index, selection, dataset)
+    return table[["id"]].join(known[["container", "uri"]], on="id")
 
 
 def _require(ids: Sequence[str], known: "pd.Index[str]", selection: FilePath, dataset: FilePath) -> None:
