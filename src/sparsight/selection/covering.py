@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsight.selection.points import Floats, Points, Rows
 
@@ -47,8 +47,8 @@ class Covering:
         self._met = np.zeros(len(points), np.int32)
         self._centres: Floats = np.empty((capacity, points.dimension))
         padded = capacity + _LANES  # those beyond the last are infinitely far
-        self._rough = torch.zeros((padded, points.dimension), device=points.device)
-        self._bases = torch.full((padded,), np.inf, device=points.device)
+        self._factors = torch.zeros((padded, points.dimension + 1), device=points.device)
+        self._factors[:, -1] = torch.inf
         self._most = max(_PAIRS[points.device.type], padded)
         self._room = torch.empty(self._most, device=points.device)
 
@@ -57,15 +57,15 @@ class Covering:
         first, self.count = self.count, self.count + len(centres)
         rough = self.points.roughen(centres)
         self._centres[first : self.count] = centres
-        self._rough[first : self.count] = rough
-        self._bases[first : self.count] = lower_bases(rough, self.points.slack)
+        self._factors[first : self.count, :-1] = -2 * rough
+        self._factors[first : self.count, -1] = lower_bases(rough, self.points.slack)
 
     def bound(self) -> None:
         """Give each point an upper bound of its distance, roughly and by the first centre alone, in a single pass."""
         for rows in self.points.batches():
             found = self.points.rough(rows)
             base = lower_bases(found, self.points.slack)
-            lower = base + self._bases[0] - 2 * found.mv(self._rough[0])
+            lower = base + self._factors[0, -1] + found.mv(self._factors[0, :-1])
             self.squared[rows] = self._upper(lower, base).double().cpu().numpy() / self.points.scale**2
             self.nearest[rows] = 0
 
@@ -99,11 +99,9 @@ class Covering:
 
     def _promising(self, rows: Rows, first: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the pairs of a point, by its place in `rows`, and a centre that may be nearer than all before it."""
-        rough, centres = self.points.rough(rows), slice(first, first + width)
+        rough = self.points.rough(rows)
         base = lower_bases(rough, self.points.slack)
-        lower = self._room[: len(rows) * width].view(len(rows), width)
-        torch.addmm(self._bases[centres], rough, self._rough[centres].T, alpha=-2, out=lower)
-        lanes = lower.view(len(rows), -1, _LANES)
+        lanes = self._lower_bounds(rough, first, width).view(len(rows), -1, _LANES)
         least = lanes.amin(2)
         known = torch.from_numpy(self.squared[rows] * self.points.scale**2).to(base.device) - base
         known = torch.nextafter(known.float(), base.new_tensor(np.inf)) + TINY
@@ -111,6 +109,16 @@ class Covering:
         row, block = torch.nonzero(least < limit[:, None], as_tuple=True)
         hit, lane = torch.nonzero(lanes[row, block] < limit[row, None], as_tuple=True)
         return row[hit].cpu().numpy(), (first + block[hit] * _LANES + lane).cpu().numpy()
+
+    def _lower_bounds(self, rough: Tensor, first: int, width: int) -> Tensor:
+        """Give lower bounds of squared distances, less the points' own bases; valid until this is called again."""
+        found = self._room[: len(rough) * width].view(len(rough), width)
+        points, centres = nn.functional.pad(rough, (0, 1), value=1.0), self._factors[first : first + width]
+        if found.device.type == "cpu":  # NumPy's BLAS is the faster one on some processors, and as fast on others
+            np.dot(points.numpy(), centres.numpy().T, out=found.numpy())
+        else:
+            torch.mm(points, centres.T, out=found)
+        return found
 
     def _approach(self, rows: Rows, places: NDArray[np.int64], centres: NDArray[np.int64]) -> None:
         """Compute some pairs exactly, and keep what is nearer than before."""

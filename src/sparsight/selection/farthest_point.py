@@ -115,6 +115,8 @@ class _Search:
         """Bring the points with the largest bounds up to date, and choose among them."""
         mine, first_left = self.frontier.top(self.front)
         self.covering.update(mine)
+        bound = self._first_of_all(first_left)
+        mine = mine[self.covering.squared[mine] >= bound.key]
         front = Front(
             self.points,
             self._gathered(self.points.exact(mine)),
@@ -122,7 +124,6 @@ class _Search:
             self._gathered(self.covering.squared[mine]),
             self._gathered(self.covering.nearest[mine]),
         )
-        bound = self._first_of_all(first_left)
         places, squared = front.choose(bound, self.covering.count, self.budget - len(self.order))
         self.covering.add(front.exact[places])
         here = np.searchsorted(front.rows, mine + self.first_row)

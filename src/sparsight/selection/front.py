@@ -44,7 +44,7 @@ class Front:
         """
         places: list[int] = []
         found: list[float] = []
-        while len(places) < most:
+        while len(self.rows) and len(places) < most:
             place = int(self.squared.argmax())
             key = float(self.squared[place])
             if key == CHOSEN or not bound.follows(key, int(self.rows[place])):

@@ -58,7 +58,7 @@ class Points:
         self.metric = metric
         self.device = device or (values.device if isinstance(values, Tensor) else best_device())
         self.dimension = int(self._values.shape[1])
-        self.slack = (2 * self.dimension + _ROUNDINGS) * 2.0**-24
+        self.slack = (3 * self.dimension + _ROUNDINGS) * 2.0**-24
         self._mean, largest = self._survey()
         self._lengths = self._measure() if metric == "cosine" else None
         exponent = 0 if metric == "cosine" or not largest else -int(np.ceil(np.log2(largest)))
