@@ -7,14 +7,14 @@
     k-d line    fpsample's bucket_fps_kdline_sampling, a k-d tree; up to 8 dimensions. It takes a start of its own, so
                 this one is compared from there
 
-Every contender has one thread, and processor time is what counts: it tells the same on a busy machine as on an idle one.
-But for the k-d line, each step of a peer does the same work, so some hundred steps tell how long all take. `ours` is timed
-whole; what it gives besides, each point's nearest choice and its distance, the peers don't.
+Every contender has one thread, and processor time is what counts: it tells the same on a busy machine as on an idle
+one. But for the k-d line, each step of a peer does the same work, so some hundred steps tell how long all take. `ours`
+is timed whole; what it gives besides, each point's nearest choice and its distance, the peers don't.
 
 Two kinds of data: `mixture` has the shape that features of photos have, 100 groups of unequal spread, each in 12
-dimensions of its own, and a little noise; `isotropic`, a single Gaussian, is the worst case, as nothing is near anything.
-The ratio claimed is the worse of the two at 512 dimensions. A share of the bandwidth above 100 % means that less was read
-than all points after each choice.
+dimensions of its own, and a little noise; `isotropic`, a single Gaussian, is the worst case, as nothing is near
+anything. The ratio claimed is the worse of the two at 512 dimensions. A share of the bandwidth above 100 % means that
+less was read than all points after each choice.
 """
 
 import argparse
@@ -204,7 +204,7 @@ def main() -> None:
                 ratios[f"{task.points:,} x {task.dimensions} {kind}"] = round(best / medians["ours"], 2)
     claimed = [ratio for name, ratio in ratios.items() if f"x {CLAIMED} " in name]
     result = {
-        "name": f"farthest point sampling at d = {CLAIMED}, processor time on one thread, the worse of two kinds of data",
+        "name": f"farthest points at d = {CLAIMED}, processor time on one thread, the worse of two kinds of data",
         "peer": "the best exact peer of NumPy, NumPy with BLAS, torch" + (" and fpsample" if fpsample else ""),
         "ratio": min(claimed),
         "ratios": ratios,
