@@ -19,8 +19,17 @@ pytestmark = [pytest.mark.usefixtures("config")]
 
 @pytest.mark.parametrize("pipeline", [path.stem for path in sorted((ROOT / "pipelines").glob("*.yml"))])
 def test_the_messages_of_a_pipeline(
-    pipeline: str, golden: Golden, signed_in: Credential, workspace_server: WorkspaceServer, sparsight: Project
+    pipeline: str,
+    golden: Golden,
+    signed_in: Credential,
+    workspace_server: WorkspaceServer,
+    sparsight: Project,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("SPARSIGHT_LABEL_STUDIO_URL", "https://labels.example.com")
+    monkeypatch.setenv(
+        "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET", "https://vault.vault.azure.net/secrets/label-studio-token"
+    )
     answer = sparsight("submit", pipeline)
     assert answer.code == 0, answer.err
     plain = Normaliser(workspace_server)

@@ -31,9 +31,7 @@ LOOP = {
     "valid_ratio": "0.2",
     "test_ratio": "0",
     "base_model": "loop-backbone@latest",
-    "freeze_backbone": "false",
-    "hierarchy": "per_parent",
-    "epochs": "12",
+    "epochs": "80",
     "model_name": "loop-digits",
 }
 
@@ -71,7 +69,7 @@ def taxonomy(tmp_path: Path) -> str:
 
 def test_rounds_of_the_loop(tmp_path: Path, taxonomy: str, labelling_environment: Services) -> None:
     load_digits(limit=700, labelled=0, test=150)
-    small = {"backbone": "resnet10_narrow", "epochs": "2", "queue_size": "256"}
+    small = {"backbone": "resnet10_narrow", "epochs": "3", "queue_size": "256"}
     run(tmp_path, "pretrain", **NETWORK, **small, model_name="loop-backbone")
 
     sent = run(
@@ -118,6 +116,7 @@ def test_rounds_of_the_loop(tmp_path: Path, taxonomy: str, labelling_environment
 
     told = execute(tmp_path, "labels", "status", PROJECT, "--model", "loop-digits", "--no-services")
     assert "180 done" in told
+    assert "180 annotated photos, 3 annotators; 180 photos with two or more" in told
     assert told.count("loop-digits/") == 2
     assert (tmp_path / "learning_curve.png").stat().st_size > 10_000
 

@@ -17,6 +17,10 @@ SURFACE = {
     "services down": [],
     "services status": [],
     "labels renew": ["PROJECT", "--valid-hours", "--all", "--no-services"],
+    "labels simulate": [
+        *("PROJECT", "--truth", "--annotators", "--error-rate", "--cost", "--limit", "--seed", "--no-services"),
+    ],
+    "labels status": ["PROJECT", "--model", "--metric", "--plot", "--no-services"],
     "labels quality": ["--containers", "--level", "--include-reviewed", "--no-services"],
     "data load": ["SOURCE", "[PATH]", "--name", "--limit", "--labelled", "--test", "--seed", "--no-services"],
     "labels sync": [

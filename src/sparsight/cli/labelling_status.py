@@ -1,12 +1,16 @@
-"""`labels status`: the queue of a labelling project, and what labels have bought so far."""
+"""`labels status`: the queue of a labelling project, how far people agree, and what labels have bought so far."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sparsight.cli.stores import NoServices, stores_open
 from sparsight.cli.sync import Project
+
+if TYPE_CHECKING:
+    from sparsight.data.labelling.queue import Queue
+    from sparsight.stores.annotations import AnnotationStore
 
 
 def status(
@@ -18,15 +22,17 @@ def status(
     ] = Path("learning_curve.png"),
     no_services: NoServices = False,
 ) -> None:
-    """Show what is labelled and what waits, and the score of each version of a model against labels spent."""
-    from sparsight.data.labelling.queue import Queue
+    """Show what is labelled and what waits, how far people agree, and a model's scores against labels spent."""
     from sparsight.evaluation.learning_curve import learning_curve, plot_learning_curve
     from sparsight.stores.annotations import open_annotations
     from sparsight.stores.registry import open_registry
 
     with stores_open("label-studio", "mlflow", no_services=no_services):
         with open_annotations() as store:
-            print(f"{project}: {Queue.of(store.tasks(store.project(project)))}")
+            queue = _queue(store, project)
+            print(f"{project}: {queue}", flush=True)
+            if queue.annotations:
+                print("\n".join(_agreement(store, project)))
         points = learning_curve(open_registry().versions(model), metric)
     if not points:
         print(f"{model}: no version yet that tells its annotations and {metric}.")
@@ -39,3 +45,24 @@ def status(
     if len(points) > 1:
         plot_learning_curve(plot, points, model=model, metric=metric)
         print(f"\nDrawn in {plot}.")
+
+
+def _queue(store: "AnnotationStore", project: str) -> "Queue":
+    from sparsight.data.labelling.queue import Queue
+
+    return Queue.of(store.tasks(store.project(project)))
+
+
+def _agreement(store: "AnnotationStore", project: str) -> list[str]:
+    """Say how far annotators agree, in lines of text, from what they have said until now."""
+    from sparsight.data.labelling.answers import answers
+    from sparsight.data.sync.annotators import Annotators
+    from sparsight.data.sync.export import parse_tasks
+    from sparsight.evaluation.disagreements import LabelRule
+    from sparsight.evaluation.label_quality import agreement_by_level, measure_labels
+
+    exported = parse_tasks(store.export(store.project(project)), f"The export of {project!r}")
+    said = answers(exported, Annotators(emails=store.users()))
+    if not len(said):
+        return []
+    return ["", *agreement_by_level(measure_labels(said, LabelRule()).quality)]

@@ -214,17 +214,22 @@ def told(alpha: AlphaAt) -> str:
     return f"{alpha.alpha:.3f}{interval}, {verdict(alpha.alpha)}"
 
 
-def summary(measured: MeasuredLabels, shown: int = 10) -> list[str]:
-    """Tell the most important in lines of text: agreement by level, the worst labels, annotators; without the notes."""
-    quality = measured.quality
+def agreement_by_level(quality: Quality) -> list[str]:
+    """Tell how far annotators agree, in lines of text."""
     alphas = [quality.alpha(level) for level in quality.levels]
-    lines = [
+    return [
         f"{quality.measured:,} annotated photos, {quality.annotators} annotators; "
         f"{quality.alpha().photos:,} photos with two or more",
         "",
         "Krippendorff's alpha, 95 % interval",
         *(f"  {level_name(each.level):<12}{told(each)}" for each in alphas),
     ]
+
+
+def summary(measured: MeasuredLabels, shown: int = 10) -> list[str]:
+    """Tell the most important in lines of text: agreement by level, the worst labels, annotators; without the notes."""
+    quality = measured.quality
+    lines = agreement_by_level(quality)
     labels = measured.at_level("labels").dropna(subset="alpha").sort_values("alpha", kind="stable")[:shown]
     if len(labels):
         lines += ["", f"Labels with the lowest alpha ({level_name(quality.level)})"]

@@ -1,0 +1,66 @@
+"""Embeddings of a collection by a backbone pre-trained on it, and what a linear head learns from some of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from common.photo_sets import MEAN, STD, Collection, pretrained
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from sparsight.data.augment import normalise
+from sparsight.selection.need import unsure_rows
+from sparsight.selection.pool import Pool
+from sparsight.selection.strategies import STRATEGIES, WEIGHING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Embeddings of the pool, for choosing as they are and for learning standardised, and of the test split."""
+
+    pool: NDArray[np.float32]
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    test: NDArray[np.float32]
+    truth: NDArray[np.str_]
+
+    def head(self, chosen: NDArray[np.int64], labels: NDArray[np.str_]) -> LogisticRegression:
+        """Learn what somebody said of some."""
+        return LogisticRegression(C=0.01, max_iter=2_000).fit(self.inputs[chosen], labels)
+
+
+def embed(collection: Collection, epochs: int) -> Features:
+    """Embed photos by a backbone that was pre-trained on the pool."""
+    network = pretrained(collection, 0, epochs)
+    with torch.inference_mode():
+        parts = [
+            network(normalise(torch.from_numpy(images), MEAN, STD)).float().numpy()
+            for images in np.array_split(collection.images, max(1, len(collection.images) // 500))
+        ]
+    embeddings, pool = np.concatenate(parts), collection.pool()
+    inputs = StandardScaler().fit(embeddings[pool]).transform(embeddings)
+    return Features(
+        pool=embeddings[pool],
+        inputs=inputs[pool],
+        labels=collection.labels[pool],
+        test=inputs[collection.test],
+        truth=collection.labels[collection.test],
+    )
+
+
+def ask(features: Features, known: NDArray[np.int64], budget: int, seed: int, strategy: str) -> NDArray[np.int64]:
+    """Choose more, by what a head says that was trained on what is known."""
+    rest = np.setdiff1d(np.arange(len(features.pool)), known)
+    probabilities = features.head(known).predict_proba(features.inputs[rest])
+    second, highest = np.sort(probabilities, axis=1)[:, -2:].T
+    pool = Pool(
+        values=features.pool[rest],
+        labelled=features.pool[known],
+        uncertainty=None if strategy == "badge" else 1 - (highest - second),
+        probabilities=probabilities,
+    )
+    if strategy in WEIGHING:
+        return rest[STRATEGIES[strategy](pool, budget, seed)]
+    rows = unsure_rows(pool, budget)
+    return rest[rows[STRATEGIES[strategy](pool.part(rows), budget, seed)]]
