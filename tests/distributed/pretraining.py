@@ -17,7 +17,8 @@ from sparsight.models.backbones import create_backbone
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.training.distributed import part_of, start_processes
-from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import PretrainingOptions
 
 planned, chosen = int(sys.argv[1]), json.loads(sys.argv[3])
 world = start_processes(planned, 1)
@@ -32,7 +33,7 @@ trainer = MoCoTrainer(
     ),
     images,
     images.positions("train"),
-    Augmentation(AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)),
+    [Augmentation(AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5))] * 2,
     PretrainingOptions(**{"epochs": 2, "warmup_epochs": 1, **chosen}),
     device=torch.device("cpu"),
     precision=torch.float32,

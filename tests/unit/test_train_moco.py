@@ -21,7 +21,8 @@ from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription, Preprocessing
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.steps.train_moco import Arguments, main
-from sparsight.training.moco import CHECKPOINT, MoCoTrainer, PretrainingOptions
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import CHECKPOINT, PretrainingOptions
 from tests.packed_images import write_packed_images
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
@@ -67,7 +68,7 @@ def trainer(folder, *, precision=torch.float32, count=None, task=None, **options
         MoCo(backbone, MoCoOptions(**{"queue_size": 512, **(task or {})})),
         images,
         images.positions("train")[:count],
-        Augmentation(VIEWS),
+        [Augmentation(VIEWS)] * 2,
         chosen,
         device=CPU,
         precision=precision,
