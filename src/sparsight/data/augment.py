@@ -73,7 +73,7 @@ class Augmentation:
     """Augments a batch, every image with random parameters of its own.
 
     Crop, flips, shear and rotation are one affine map, sampled once, bilinearly: what comes out has the size of what
-    goes in, so a crop is enlarged and nothing aliases; or it has another `size`, for crops of about as many pixels. Past
+    goes in, so a crop is enlarged and nothing aliases; or it has another `size`, for crops of about as many. Past
     the image's edge its mirror image is seen. Colour jitter is torchvision's, in an order drawn anew for each batch
     instead of for each image.
 

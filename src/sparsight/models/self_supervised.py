@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -18,6 +19,10 @@ class SelfSupervised(nn.Module, ABC):
     """
 
     backbone: ResNet
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is learned, in groups as an optimiser takes them."""
+        return [{"params": [each for each in self.parameters() if each.requires_grad]}]
 
     @abstractmethod
     def after_step(self, projections: Tensor) -> None:

@@ -30,7 +30,7 @@ class Arguments(PretrainingArguments):
     dimension: int = 128
     hidden_dimension: int = 2048
     temperature: float = 0.1
-    epsilon: float = 0.05
+    epsilon: float = 0.02
     sinkhorn_iterations: int = 3
     queue_size: int = 2048
     queue_start_epoch: int = 15

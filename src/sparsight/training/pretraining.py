@@ -167,9 +167,12 @@ class Pretrainer(ABC, Generic[NetworkT]):
         self.images, self.positions, self.views, self.frames = images, positions, views, frames
         self.options, self.device, self.precision = options, device, precision
         self.check()
-        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimiser = SGD(
-            learned, options.learning_rate, options.sgd_momentum, weight_decay=options.weight_decay, fused=True
+            network.parameter_groups(),
+            options.learning_rate,
+            options.sgd_momentum,
+            weight_decay=options.weight_decay,
+            fused=True,
         )
         self.model, self.optimiser = self.world.distribute(
             self.network,

@@ -6,7 +6,7 @@ import sys
 from torch import Tensor
 
 from sparsight.errors import SparsightError
-from sparsight.models.swav import SwAV
+from sparsight.models.swav import LEAST_EPSILON, SwAV
 from sparsight.training.pretraining import Part, Pretrainer
 
 _NEAR = 0.01
@@ -80,8 +80,8 @@ class SwAVTrainer(Pretrainer[SwAV]):
         """Say what to change, the likeliest first."""
         task, options = self.network.options, self.options
         changes = []
-        if task.epsilon > 0.03:
-            changes.append("epsilon to 0.03")
+        if task.epsilon > 2 * LEAST_EPSILON:
+            changes.append(f"epsilon to {task.epsilon / 2:.2g}")
         changes.append(f"learning_rate to {options.learning_rate / 3:.2g}")
         if task.prototypes > self.images_per_step:
             changes.append(f"prototypes to {max(2, self.images_per_step)}, no more than the images of a step")
