@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from sparsight.data.augment import Augmentation, AugmentationOptions
 from sparsight.data.packed import PackedImages
@@ -23,7 +21,7 @@ from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.steps.train_moco import Arguments, main
 from sparsight.training.moco import MoCoTrainer
 from sparsight.training.pretraining import CHECKPOINT, PretrainingOptions
-from tests.packed_images import write_packed_images
+from tests.digits import pack_digits
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -42,15 +40,6 @@ def one_thread():
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
-
-
-def pack_digits(folder, train, valid):
-    """Handwritten digits of 16 pixels a side."""
-    content, count = load_digits(), train + valid
-    pixels = (content.images[:count] * 15.9).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
-    images = np.repeat(pixels[..., None], 3, axis=3)
-    labels = [str(label) for label in content.target[:count]]
-    return write_packed_images(folder, images, labels, ["train"] * train + ["valid"] * valid, shards=2)
 
 
 @pytest.fixture(scope="module")

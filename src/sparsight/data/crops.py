@@ -28,7 +28,7 @@ def multi_crop(large: AugmentationOptions, options: CropOptions, image_size: int
     Args:
         large: what large crops go through; small ones differ from them by size and scale.
         options: of the crops.
-        image_size: height and width of the images, in pixels.
+        image_size: the shorter edge of the images, in pixels.
 
     Raises:
         SparsightError: a size or number out of its range.

@@ -92,7 +92,7 @@ class PretrainingArguments(ABC):
         """Say what the method's loss tells."""
 
     def views(self, augmentation: "AugmentationOptions", image_size: int) -> "Sequence[Augmentation]":
-        """What makes the views of an image: by default two, alike."""
+        """What makes the views of an image whose shorter edge has so many pixels: by default two, alike."""
         from sparsight.data.augment import Augmentation
 
         return [Augmentation(augmentation)] * 2
@@ -173,14 +173,13 @@ def _describe(arguments: PretrainingArguments, images: "PackedImages") -> "Model
     from sparsight.models.backbones import backbone_preprocessing, describe_backbone
     from sparsight.models.folder import ModelDescription, Preprocessing
 
-    backbone = describe_backbone(arguments.backbone, arguments.small_image_stem, images.size[0])
+    size = max(images.size)  # of frames of videos, which aren't square, what they would be fitted into
+    backbone = describe_backbone(arguments.backbone, arguments.small_image_stem, size)
     mean, std, _ = backbone_preprocessing(arguments.backbone)
     return ModelDescription(
         kind="backbone",
         backbone=backbone,
-        preprocessing=Preprocessing(
-            image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=mean, std=std
-        ),
+        preprocessing=Preprocessing(image_size=size, resize=images.manifest.parameters["resize"], mean=mean, std=std),
         hyperparameters={"method": arguments.method, **arguments.hyperparameters()},
     )
 
@@ -249,7 +248,7 @@ def _trainer(
         arguments.network(_untrained(arguments, description)),
         images,
         positions,
-        arguments.views(arguments.augmentation(description.preprocessing), images.size[0]),
+        arguments.views(arguments.augmentation(description.preprocessing), min(images.size)),
         arguments.training(),
         device=device,
         precision=precision,

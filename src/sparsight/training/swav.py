@@ -10,7 +10,7 @@ from sparsight.models.swav import LEAST_EPSILON, SwAV
 from sparsight.training.pretraining import Part, Pretrainer
 
 _NEAR = 0.01
-"""A loss is that of blind guessing within this part of it."""
+"""A loss is better than that of blind guessing from this part of it on."""
 _WARNING_EPOCHS = 3
 _STUCK_EPOCHS = 10
 """So many epochs in a row, the ones that can't tell yet left out, a training may tell nothing before it is ended."""
@@ -57,8 +57,8 @@ class SwAVTrainer(Pretrainer[SwAV]):
             return
         task, last = self.network.options, self.history[-1]
         found = (
-            f"the loss has been {last.loss:.3f} or so for {epochs} epochs: ln({task.prototypes}) = "
-            f"{math.log(task.prototypes):.3f}, which tells all prototypes alike (spread {last.spread:.2f})"
+            f"the loss has been {last.loss:.3f} or so for {epochs} epochs, no better than ln({task.prototypes}) = "
+            f"{math.log(task.prototypes):.3f}, that of blind guessing (spread {last.spread:.2f})"
         )
         if epochs >= _STUCK_EPOCHS and task.stop_when_stuck:
             raise SparsightError(f"Pre-training is stuck: {found}.", hint=self._way_out())
@@ -71,7 +71,7 @@ class SwAVTrainer(Pretrainer[SwAV]):
         early = max(self.options.warmup_epochs, self.network.options.freeze_prototypes_epochs)
         count = 0
         for record in reversed(self.history[early:]):
-            if abs(record.loss - blind) > _NEAR * blind:
+            if record.loss < blind * (1 - _NEAR):
                 break
             count += 1
         return count
