@@ -27,7 +27,7 @@ from sparsight.training.swav import SwAVTrainer
 
 VIEWS = AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)
 SMALL = CropOptions(small_crops=1, small_crop_size=8, small_crop_scale=(0.2, 0.5))
-SWAV = {"prototypes": 20, "hidden_dimension": 64, "queue_size": 96, "queue_start_epoch": 0, "epsilon": 0.05}
+SWAV = {"prototypes": 20, "hidden_dimension": 64, "queue_size": 96, "queue_start_epoch": 0, "epsilon": 0.01}
 
 
 def moco(backbone, task):
