@@ -117,11 +117,12 @@ def test_a_killed_run_goes_on_from_the_checkpoint_of_the_leader(pretrain):
 
 def test_sinkhorn_and_queue_of_swav_go_over_both_processes(pretrain):
     """Without batch norm two processes make of a batch, prototypes frozen and free, with a queue, what one does."""
-    two = pretrain(2, method="swav", batch_norm=False, batch_size=16, learning_rate=0.015)
-    one = pretrain(1, method="swav", batch_norm=False, batch_size=32, learning_rate=0.03)
+    # Each half dealt out by itself would be off by some thousandths; a high rate would blow up what rounding leaves.
+    two = pretrain(2, method="swav", batch_norm=False, batch_size=16, learning_rate=0.002)
+    one = pretrain(1, method="swav", batch_norm=False, batch_size=32, learning_rate=0.004)
     assert two[0]["state"] == two[1]["state"]
     assert len(one[0]["losses"]) == 2 * (COUNT // 32)
-    assert whole(two) == pytest.approx(one[0]["losses"], abs=2e-4)
+    assert whole(two) == pytest.approx(one[0]["losses"], abs=3e-4)
     assert two[0]["losses"] != two[1]["losses"]
     assert two[0]["norm"] == pytest.approx(one[0]["norm"], rel=1e-5)
 
