@@ -20,10 +20,12 @@ from sparsight.models.backbones import create_backbone
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.models.swav import SwAV, SwAVOptions
+from sparsight.models.two_views import BarlowTwins, BarlowTwinsOptions, SimCLR, SimCLROptions
 from sparsight.training.distributed import part_of, start_processes
 from sparsight.training.moco import MoCoTrainer
 from sparsight.training.pretraining import PretrainingOptions
 from sparsight.training.swav import SwAVTrainer
+from sparsight.training.two_views import TwoViewTrainer
 
 VIEWS = AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)
 SMALL = CropOptions(small_crops=1, small_crop_size=8, small_crop_scale=(0.2, 0.5))
@@ -38,6 +40,14 @@ def swav(backbone, task):
     return SwAVTrainer, SwAV(backbone, SwAVOptions(**{**SWAV, **task})), multi_crop(VIEWS, SMALL, 16)
 
 
+def simclr(backbone, task):
+    return TwoViewTrainer, SimCLR(backbone, SimCLROptions(**task)), [Augmentation(VIEWS)] * 2
+
+
+def barlow_twins(backbone, task):
+    return TwoViewTrainer, BarlowTwins(backbone, BarlowTwinsOptions(dimension=64, **task)), [Augmentation(VIEWS)] * 2
+
+
 def without_batch_norm(module):
     for name, child in module.named_children():
         if isinstance(child, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
@@ -50,7 +60,8 @@ world = start_processes(planned, 1)
 torch.set_num_threads(1)
 torch.manual_seed(world.rank)  # weights of rank 0 have to reach all
 images = PackedImages(Path(sys.argv[2]))
-method, task = {"moco": moco, "swav": swav}[chosen.pop("method", "moco")], chosen.pop("task", {})
+methods = {"moco": moco, "swav": swav, "simclr": simclr, "barlow_twins": barlow_twins}
+method, task = methods[chosen.pop("method", "moco")], chosen.pop("task", {})
 backbone = create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False))
 trainer_of, network, views = method(backbone, task)
 if not chosen.pop("batch_norm", True):

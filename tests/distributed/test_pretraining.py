@@ -131,3 +131,14 @@ def test_two_processes_with_batch_norm_end_with_the_same_swav(pretrain):
     two = pretrain(2, method="swav", batch_size=16)
     for name in ("weights", "statistics", "state", "epochs"):
         assert two[0][name] == two[1][name], name
+
+
+@pytest.mark.parametrize("method", ["simclr", "barlow_twins"])
+def test_a_loss_over_the_whole_batch_is_the_same_in_both_and_has_the_gradient_of_one(pretrain, method):
+    options = {"method": method, "batch_norm": False, "epochs": 1}
+    two = pretrain(2, batch_size=16, learning_rate=0.002, **options)
+    one = pretrain(1, batch_size=32, learning_rate=0.004, **options)
+    assert two[0]["losses"] == pytest.approx(two[1]["losses"], rel=1e-6)
+    assert whole(two) == pytest.approx(one[0]["losses"], rel=1e-4)
+    assert two[0]["norm"] == pytest.approx(one[0]["norm"], rel=1e-5)
+    assert one[0]["losses"][-1] != pytest.approx(one[0]["losses"][0], rel=1e-3)
