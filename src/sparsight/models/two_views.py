@@ -95,8 +95,8 @@ class BarlowTwinsOptions:
 
     redundancy_weight: float = 5e-3
     """Of the correlations between different dimensions, which shall be 0."""
-    dimension: int = 2048
-    """Of projections, and of the layers before."""
+    dimension: int = 256
+    """Of projections, and of the layers before. The paper's 8192 go with a million images."""
 
 
 class BarlowTwins(TwoViews):

@@ -22,8 +22,9 @@ class Arguments(PretrainingArguments):
     method: ClassVar[str] = "Barlow Twins"
 
     model_name: str = "barlow-twins"
+    learning_rate: float = 0.003
     redundancy_weight: float = 0.005
-    dimension: int = 2048
+    dimension: int = 256
 
     def trainer(self) -> "type[Pretrainer[Any]]":
         """Train on two views."""
