@@ -15,6 +15,8 @@ SHARD_BYTES = 64 * 2**20
 SHARD_ROWS = 4096
 """Images in a shard at most, for the same reason where images are tiny."""
 INDEX_COLUMNS = ("id", "shard", "row", "split", "label")
+FRAME_COLUMNS = ("video", "time")
+"""What the index says besides where images are frames of videos."""
 
 
 def shard_name(number: int) -> str:
@@ -32,7 +34,8 @@ class PackedImages:
 
     Attributes:
         index: one row per image: id, shard (int), row (int), split (train/valid/test), label (a label path or
-            several, as `join_paths` writes them, empty where there is none).
+            several, as `join_paths` writes them, empty where there is none). Where there are frames of videos also
+            video (its name, empty for a photo) and time (float, seconds from the video's start; nan for a photo).
         size: height and width in pixels.
         manifest: counts, and the parameters that made it.
 
