@@ -19,7 +19,7 @@ def scenes(count: int, size: tuple[int, int] = (96, 54), seed: int = 0) -> list[
     pictures = []
     for number in range(count):
         picture = np.empty((height, width, 3), np.uint8)
-        picture[:] = (ground + [number % 90, 0, -number % 40]).clip(0, 255)
+        picture[:] = (ground + np.array([number % 90, 0, -number % 40])).clip(0, 255)
         left, top = 3 * number % (width - 24), 2 * number % (height - 16)
         picture[top : top + 16, left : left + 24] = 255
         pictures.append(picture)

@@ -60,7 +60,9 @@ def test_frames_taken_are_those_of_a_full_decode(name: str, tmp_path: Path) -> N
         assert apart(frame.pixels, small(everything[time], 48, 27)) < 4
     ground = found[12].pixels
     others = [apart(ground, small(pixels, 48, 27)) for time, pixels in everything.items()]
-    assert apart(ground, small(everything[min(everything, key=lambda t: abs(t - found[12].time))], 48, 27)) == min(others)
+    assert apart(ground, small(everything[min(everything, key=lambda t: abs(t - found[12].time))], 48, 27)) == min(
+        others
+    )
 
 
 def test_what_is_passed_over_does_not_change_what_is_taken(tmp_path: Path) -> None:
@@ -123,7 +125,13 @@ def test_frames_are_turned_upright(rotation: int, mirrored: bool, tmp_path: Path
     stored = [picture[:, ::-1] if mirrored else picture for picture in upright]
     stored = [np.rot90(picture, -rotation // 90) for picture in stored]
     path = write_film(
-        tmp_path / "film.mp4", stored, pixels="yuv444p", rate=10, rotation=rotation, mirrored=mirrored, options={"qp": "5"}
+        tmp_path / "film.mp4",
+        stored,
+        pixels="yuv444p",
+        rate=10,
+        rotation=rotation,
+        mirrored=mirrored,
+        options={"qp": "5"},
     )
     for frame, picture in zip(frames(path), upright, strict=True):
         assert frame.pixels.shape == (27, 48, 3)
@@ -220,7 +228,10 @@ def test_what_is_no_video_is_told_in_one_sentence(tmp_path: Path) -> None:
 def test_a_video_that_breaks_off_gives_what_there_is(tmp_path: Path) -> None:
     whole = write_film(tmp_path / "film.mp4", scenes(90), options={"g": "15"})
     moved = write_film(tmp_path / "moved.mkv", scenes(90), options={"g": "15"})
-    with av.open(str(whole)) as source, av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as to:
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as to,
+    ):
         stream = to.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
@@ -265,7 +276,9 @@ def test_one_bad_video_among_good_ones_is_listed(tmp_path: Path) -> None:
     (tmp_path / ".hidden.mp4").write_bytes(b"")
     reader = FrameReader(find_videos(tmp_path), ALL)
     assert {frame.video for frame in reader} == {"a.mp4", "b.mp4", "c.mp4"}
-    assert reader.failure_table().to_csv(index=False) == "video,reason,missing\nbad.mp4,not a video of a known kind,1.0\n"
+    assert (
+        reader.failure_table().to_csv(index=False) == "video,reason,missing\nbad.mp4,not a video of a known kind,1.0\n"
+    )
     reader.check(0.25)
     with pytest.raises(SparsightError, match=r"1 of 4 videos failed \(1 not a video of a known kind\)"):
         reader.check(0.2)

@@ -62,7 +62,7 @@ def _video_stream(container: InputContainer, max_pixels: int) -> VideoStream:
         raise VideoError("unknown codec")
     if stream.codec_context.width * stream.codec_context.height > max_pixels:
         raise VideoError("too large (pixels)")
-    # Should frames grow in the midst of the file; twice as many, for the decoder counts what it fills up to whole blocks.
+    # Should frames grow in the midst of the file. Twice as many, for the decoder counts them filled up to whole blocks.
     stream.codec_context.options = {"max_pixels": str(2 * max_pixels)}
     return stream
 

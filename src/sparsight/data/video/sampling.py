@@ -16,8 +16,8 @@ class Sampling:
     Args:
         fps: frames taken a second, at most: of the frames nearest to each 1 / fps seconds, the nearest one.
         width: of the frames in pixels; the first video's aspect ratio decides the height of all.
-        fast: of the frames nearest to each 1 / fps seconds, rather take one that others are decoded from anyway: at most
-            half of 1 / fps off, and the decoder can pass over the rest. Of H.264 alone; pixels are the same.
+        fast: of the frames nearest to each 1 / fps seconds, rather take one that others are decoded from anyway: at
+            most half of 1 / fps off, and the decoder can pass over the rest. Of H.264 alone; pixels are the same.
         min_difference: frames that differ by less from the last one taken of their video are left out; the largest
             mean absolute difference, from 0 to 255, of any part of about 8 x 8 of the small pixels. 0 keeps all.
         max_pixels: refuse videos whose frames have more pixels.
