@@ -1,4 +1,4 @@
-"""Frames of a video, embedded and chosen on two cores: multiples of real time, where the time goes, and peak memory.
+"""Frames of a video, embedded and chosen on two cores: multiples of real time, where time goes, and peak memory.
 
 The video is made here: 1920 x 1080 at 30 frames a second, H.264 by libx264 (preset veryfast, CRF 23, three B-frames at
 most), in which photos of solar cells lie side by side as a textured ground that a camera pans over, six more move
@@ -6,13 +6,13 @@ across it, with noise, and a cut every five seconds; in every sixth scene the ca
 and its packets are repeated for the longer film, so that scenes come again.
 
 The job: every 1/10 s the nearest frame, scaled to 100 x 56, near-duplicates left out, embedded by ResNet-18, and
-1,000 of them chosen. The weights are random, which costs the same. The peer does the same in the most straightforward way:
-decode every frame, turn every third one into a picture, scale it, embed in batches.
+1,000 of them chosen. The weights are random, which costs the same. The peer does the same in the most straightforward
+way: decode every frame, turn every third one into a picture, scale it, embed in batches.
 
     python benchmarks/video.py [--quick]
 
-`realtime` is seconds of video by seconds of wall clock; `realtime_of_free_cores` by half the processor time that the job
-took, which is what two cores give that nothing else runs on.
+`realtime` is seconds of video by seconds of wall clock; `realtime_of_free_cores` by half the processor time that the
+job took, which is what two cores give that nothing else runs on.
 """
 
 import argparse
@@ -257,8 +257,8 @@ def measure(folder: Path, seconds: int, times: int, budget: int, save: int) -> N
     realtime, free = (many["seconds"] / seconds_ for seconds_ in (many["wall"], many["processor"] / 2))
     print(
         f"{many['seconds']:.0f} s of video: {many['frames']:.0f} frames embedded, {many['duplicates']:.0f} more were "
-        f"like the one before, {many['chosen']:.0f} chosen in {many['wall']:.1f} s ({many['processor']:.1f} s of processor "
-        f"time): {realtime:.1f} x real time, {free:.1f} x of two free cores; load {os.getloadavg()[0]:.1f}",
+        f"like the one before, {many['chosen']:.0f} chosen in {many['wall']:.1f} s ({many['processor']:.1f} s of "
+        f"processor time): {realtime:.1f} x real time, {free:.1f} x of two free cores; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     costs = parts(short, save)
