@@ -14,6 +14,8 @@ from PIL import Image
 
 from sparsight.data.video import Frame, FrameReader, Sampling, find_videos, read_frames
 from sparsight.data.video.novelty import difference
+from sparsight.data.video.opening import VideoError
+from sparsight.data.video.saving import full_frames
 from sparsight.data.video.schedule import Packets, frames_to_take, is_h264_reference, length_bytes
 from sparsight.errors import SparsightError
 
@@ -116,6 +118,26 @@ def test_a_variable_rate_is_read_by_its_time_stamps(tmp_path: Path) -> None:
     found = frames(path)
     assert [frame.time for frame in found] == pytest.approx(nearest(np.round(times, 3), 10), abs=1e-3)
     assert found[-1].id == f"film.mp4#t={times[-1]:.3f}"
+
+
+def test_an_hour_is_no_matter(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "hour.mp4", scenes(61), times=[60.0 * number for number in range(61)])
+    assert [frame.time for frame in frames(path)] == pytest.approx([60.0 * number for number in range(61)])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_single_frames_are_found_again_at_full_size(name: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / name, scenes(75), rate=25, **KINDS[name])
+    everything = decoded(path)
+    wanted = [70, 3, 31, 32, 0]
+    found = dict(full_frames(path, np.array([everything[number][0] for number in wanted])))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    for place, number in enumerate(wanted):
+        assert found[place].shape == (54, 96, 3)
+        distances = [apart(found[place], pixels) for _, pixels in everything]
+        assert distances[number] == min(distances) < 3
+    with pytest.raises(VideoError, match="no frame at 4 s"):
+        dict(full_frames(path, np.array([3.5])))
 
 
 @pytest.mark.parametrize(("rotation", "mirrored"), [(90, False), (-90, False), (180, False), (90, True), (0, True)])
