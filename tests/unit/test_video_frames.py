@@ -244,6 +244,10 @@ def test_what_is_no_video_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert "no video stream" in refusal(write_sound(tmp_path / "sound.mp4"))
     assert "too large (pixels)" in refusal(film, Sampling(max_pixels=96 * 54 - 1))
     assert "too long (seconds)" in refusal(film, Sampling(max_seconds=1.5))
+    thread = write_film(tmp_path / "thread.mkv", [np.zeros((900, 16, 3), np.uint8)] * 2, codec="ffv1", pixels="bgr0")
+    assert "more than 16 times as long as wide" in refusal(thread)
+    odd = write_film(tmp_path / "odd.mp4", scenes(2), pixel_aspect=Fraction(100, 1))
+    assert frames(odd)[0].pixels.shape == (27, 48, 3)
     assert len(frames(film, Sampling(max_pixels=96 * 54, max_seconds=2, min_difference=0))) == 21
 
 

@@ -1,7 +1,7 @@
 """Wanted frames of a video out of the decoder, which passes over the others where nothing is decoded from them."""
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from av.codec.context import ThreadType
 from av.container import InputContainer
@@ -17,14 +17,15 @@ _CAN_SKIP = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
 class Decoder:
     """Decodes a stream from where its container stands.
 
-    Attributes:
-        errors: packets that couldn't be decoded, and frames that came out damaged, so far.
+    Args:
+        container: of an open file.
+        stream: its video.
+        threads: to decode with.
     """
 
     container: InputContainer
     stream: VideoStream
     threads: int
-    errors: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         context = self.stream.codec_context
@@ -33,7 +34,7 @@ class Decoder:
     def frames(self, wanted: Set[int]) -> Iterator[VideoFrame]:
         """Give the frames with these time stamps, in the order in which they are shown.
 
-        A packet that can't be decoded is counted; where the file breaks off, the frames end.
+        What can't be decoded, or only in part, is left out; where the file breaks off, the frames end.
         """
         context = self.stream.codec_context
         can_skip = context.name in _CAN_SKIP
@@ -41,20 +42,12 @@ class Decoder:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                return
-            except FFmpegError:
-                self.errors += 1
+            except (StopIteration, FFmpegError):
                 return
             if can_skip:
                 context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted else "NONREF"
             try:
                 decoded = packet.decode()
             except FFmpegError:
-                self.errors += 1
                 continue
-            for frame in decoded:
-                if frame.pts in wanted and not frame.is_corrupt:
-                    yield frame
-                elif frame.is_corrupt:
-                    self.errors += 1
+            yield from (frame for frame in decoded if frame.pts in wanted and not frame.is_corrupt)

@@ -6,6 +6,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 _MATRIX = np.dtype("<i4")
@@ -37,12 +38,18 @@ def turned(pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[::-1] if turn.mirror_y else pixels)
 
 
+def pixel_aspect_of(stream: VideoStream) -> float:
+    """Width of a stored pixel by its height; what is beyond 1 to 4 either way is a mistake, and counts as 1."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 0.25 <= aspect <= 4 else 1.0
+
+
 def shown_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
     """Find width and height of a frame as it is seen, in square pixels as high as the stored ones.
 
     Args:
         frame: as decoded.
-        pixel_aspect: width of a stored pixel by its height.
+        pixel_aspect: see `pixel_aspect_of`.
     """
     width, height = max(1, round(frame.width * pixel_aspect)), frame.height
     return (height, width) if turn_of(frame).transpose else (width, height)

@@ -16,11 +16,14 @@ from sparsight.data.fetching import cores
 from sparsight.data.video.decoding import Decoder
 from sparsight.data.video.novelty import Novelty
 from sparsight.data.video.opening import VideoError, open_video
-from sparsight.data.video.picture import Scaler, fitted, shown_size
+from sparsight.data.video.picture import Scaler, fitted, pixel_aspect_of, shown_size
 from sparsight.data.video.sampling import Sampling
 from sparsight.data.video.schedule import Packets, frames_to_take, read_packets
 from sparsight.data.video.sources import Video
 from sparsight.errors import SparsightError
+
+_OBLONG = 16
+"""Nothing that anybody films is longer by its width; small frames of such a shape could be huge."""
 
 
 class Frame(NamedTuple):
@@ -99,15 +102,14 @@ class FrameReader:
         packets = read_packets(path, self.sampling)
         wanted = set(frames_to_take(packets, self.sampling).tolist())
         new = Novelty(self.sampling.min_difference)
-        come, damaged = 0, 0
+        come = 0
         with open_video(path, self.sampling.max_pixels) as (container, stream):
             decoder = Decoder(container, stream, self.threads)
-            scale = Scaler()
+            scale, pixel_aspect = Scaler(), pixel_aspect_of(stream)
             for frame in decoder.frames(wanted):
                 try:
-                    pixels = self._small(scale, frame, float(stream.sample_aspect_ratio or 1))
-                except FFmpegError:
-                    damaged += 1
+                    pixels = self._small(scale, frame, pixel_aspect)
+                except FFmpegError:  # pixels that can't be converted are missing, too
                     continue
                 come += 1
                 self.decoded += 1
@@ -120,6 +122,8 @@ class FrameReader:
 
     def _small(self, scale: Scaler, frame: VideoFrame, pixel_aspect: float) -> NDArray[np.uint8]:
         width, height = shown_size(frame, pixel_aspect)
+        if not 1 / _OBLONG <= width / height <= _OBLONG:
+            raise VideoError(f"more than {_OBLONG} times as long as wide")
         if self.size is None:
             self.size = self.sampling.width, max(1, round(height * self.sampling.width / width))
         factor = min(self.size[0] / width, self.size[1] / height)

@@ -13,7 +13,7 @@ from sparsight.data.artefact import is_finished, new_artefact, write_text
 from sparsight.data.fetching import cores
 from sparsight.data.video.decoding import Decoder
 from sparsight.data.video.opening import VideoError, open_video
-from sparsight.data.video.picture import Scaler, shown_size
+from sparsight.data.video.picture import Scaler, pixel_aspect_of, shown_size
 from sparsight.data.video.sampling import Sampling
 from sparsight.data.video.schedule import Packets, read_packets
 from sparsight.data.video.sources import Video
@@ -138,7 +138,7 @@ def full_frames(path: Path, times: NDArray[np.float64]) -> Iterator[tuple[int, N
                 if key != packets.pts[0]:
                     container.seek(key, stream=stream, backward=True)
                 for frame in Decoder(container, stream, cores()).frames(left):
-                    pixels = scale(frame, *shown_size(frame, float(stream.sample_aspect_ratio or 1)))
+                    pixels = scale(frame, *shown_size(frame, pixel_aspect_of(stream)))
                     stamp = int(frame.pts or 0)
                     yield from ((place, pixels) for place in places[stamp])
                     left.discard(stamp)
