@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from films import scenes, write_film
 from torch.nn.functional import normalize
 
 from sparsight.data.augment import Augmentation, AugmentationOptions
@@ -18,6 +19,7 @@ from sparsight.models.backbones import create_backbone
 from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription, Preprocessing
 from sparsight.models.swav import SwAV, SwAVOptions
+from sparsight.steps import embed_video
 from sparsight.steps.train_swav import Arguments, main
 from sparsight.training.frames import FrameOptions, Frames
 from sparsight.training.pretraining import CHECKPOINT, EpochRecord, PretrainingOptions
@@ -296,3 +298,35 @@ def test_the_step_makes_a_model_with_its_report_and_registers_it(tmp_path, track
     photos = dataclasses.replace(chosen, model=tmp_path / "other", frame_gap_seconds=1.0)
     with pytest.raises(SparsightError, match="holds photos: its index has no columns video and time"):
         main(photos)
+
+
+def test_frames_of_videos_are_trained_on(tmp_path, tracking, capsys):
+    write_film(tmp_path / "films" / "street.mp4", scenes(60))
+    embed_video.main(
+        embed_video.Arguments(
+            videos=tmp_path / "films",
+            embeddings=tmp_path / "embeddings",
+            images=tmp_path / "frames",
+            model="none",
+            backbone="resnet10_narrow",
+            width=64,
+            min_difference=0,
+        )
+    )
+    assert PackedImages(tmp_path / "frames").size == (36, 64)
+    chosen = Arguments(
+        images=tmp_path / "frames",
+        model=tmp_path / "model",
+        backbone="resnet10_narrow",
+        epochs=1,
+        batch_size=8,
+        prototypes=8,
+        hidden_dimension=32,
+        queue_size=0,
+        small_crops=1,
+        frame_gap_seconds=0.3,
+        batch_gap_seconds=0.2,
+    )
+    main(chosen)
+    assert "Registered swav/1" in capsys.readouterr().out
+    assert load_backbone(tmp_path / "model")[1].preprocessing.image_size == 64
