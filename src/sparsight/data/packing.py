@@ -46,8 +46,7 @@ def pack_images(
 
     Args:
         dataset: columns id, uri, file_hash (sha256, hexadecimal, empty where unknown), label, split. An id may be
-            repeated; its image is fetched once, and its rows of the index point at the same pixels. Of frames also
-            video and time, which `PackedImages` explains.
+            repeated; its image is fetched once, and its rows of the index point at the same pixels.
         target: the artefact's folder.
         packing: what becomes of each image.
         max_failures: share of the images that may fail, 0 to 1.

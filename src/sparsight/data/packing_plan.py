@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sparsight.data.fetching import Job, Packing
-from sparsight.data.packed import FRAME_COLUMNS, SHARD_BYTES, SHARD_ROWS, shard_name
+from sparsight.data.packed import SHARD_BYTES, SHARD_ROWS, shard_name
 from sparsight.data.shards import close_up, commit_shard, create_shard, is_closed_up, read_record
 from sparsight.data.share import Share
 from sparsight.errors import SparsightError
@@ -155,7 +155,6 @@ class Plan:
                 "row": pa.array(row[codes], pa.int32()),
                 "split": pa.array(rows["split"], pa.string()),
                 "label": pa.array(rows["label"], pa.string()),
-                **_frames(rows),
             }
         )
 
@@ -171,12 +170,6 @@ class Plan:
             "failures": len(self.images) - images,
             **splits,
         }
-
-
-def _frames(rows: pd.DataFrame) -> dict[str, pa.Array]:
-    """The columns that say of which video a frame is, and when, where there are any."""
-    kinds = dict(zip(FRAME_COLUMNS, (pa.string(), pa.float64()), strict=True))
-    return {name: pa.array(rows[name], kind) for name, kind in kinds.items() if name in rows}
 
 
 def _distinct(dataset: pd.DataFrame) -> pd.DataFrame:
