@@ -1,8 +1,9 @@
 """What each way of pre-training learns in as many epochs: kNN accuracy on digits, and seconds of processor time.
 
-All see the same 2,000 digits, in the same order, with the same views, backbone, batch, schedule and seed; two large
-crops are views as the others' are. The bank of the probe is what was trained on, with its labels; 1,000 digits that
-nobody trained on ask. The peer is MoCo v2; `ratio` is SwAV's error over MoCo's.
+All see the same 2,000 digits, in the same order, with the same backbone, batch, schedule and seed, and views by the
+same options; SwAV's small crops come on top. Barlow Twins has a learning rate of its own, the others share one. The
+bank of the probe is what was trained on, with its labels; 1,000 digits that nobody trained on ask. The peer is MoCo v2;
+`ratio` is SwAV's error over MoCo's.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +30,23 @@ from sparsight.models.folder import Preprocessing
 from sparsight.models.moco import MoCo
 from sparsight.models.precision import best_device, resolve_precision
 from sparsight.models.swav import SwAV, SwAVOptions
+from sparsight.models.two_views import BarlowTwins, BarlowTwinsOptions, SimCLR, SimCLROptions
 from sparsight.training.moco import MoCoTrainer
 from sparsight.training.pretraining import Pretrainer, PretrainingOptions
 from sparsight.training.swav import SwAVTrainer
+from sparsight.training.two_views import TwoViewTrainer
 
 VIEWS = DIGITS.views
 SMALL = CropOptions(small_crops=4, small_crop_size=14, small_crop_scale=(0.1, 0.4))
-METHODS: dict[str, tuple[type[Pretrainer[Any]], Callable[[Any], Any], Callable[[int], list[Augmentation]]]] = {
-    "MoCo v2": (MoCoTrainer, lambda backbone: MoCo(backbone, DIGITS.task), lambda _: [Augmentation(VIEWS)] * 2),
+RATES = {"Barlow Twins": 0.003}
+METHODS: dict[str, tuple[type[Pretrainer[Any]], Callable[[Any], Any]]] = {
+    "MoCo v2": (MoCoTrainer, lambda backbone: MoCo(backbone, DIGITS.task)),
     "SwAV": (
         SwAVTrainer,
         lambda backbone: SwAV(backbone, SwAVOptions(prototypes=100, hidden_dimension=256, queue_size=0)),
-        lambda size: multi_crop(VIEWS, SMALL, size),
     ),
+    "SimCLR": (TwoViewTrainer, lambda backbone: SimCLR(backbone, SimCLROptions(temperature=0.2))),
+    "Barlow Twins": (TwoViewTrainer, lambda backbone: BarlowTwins(backbone, BarlowTwinsOptions())),
 }
 
 
@@ -48,15 +54,15 @@ def measure(
     name: str, collection: Collection, images: PackedImages, options: PretrainingOptions
 ) -> dict[str, float | str]:
     """Train by one method."""
-    trainer_of, network_of, views_of = METHODS[name]
+    trainer_of, network_of = METHODS[name]
     device = best_device()
     torch.manual_seed(options.seed)
     trainer = trainer_of(
         network_of(create_backbone(describe(collection))),
         images,
         images.positions("train"),
-        views_of(images.size[0]),
-        options,
+        multi_crop(VIEWS, SMALL, images.size[0]) if name == "SwAV" else [Augmentation(VIEWS)] * 2,
+        replace(options, learning_rate=RATES.get(name, options.learning_rate)),
         device=device,
         precision=resolve_precision("auto", device),
     )

@@ -1,6 +1,6 @@
 """Pre-training without labels over packed images: the loop, its checkpoint, and what it tells of itself.
 
-What a method makes of a batch is its own: see `moco`, `swav`.
+What a method makes of a batch is its own: see `moco`, `swav`, `two_views`.
 """
 
 import copy
