@@ -157,7 +157,8 @@ def work(options: argparse.Namespace) -> None:
     from sparsight.models.folder import BackboneDescription
     from sparsight.models.moco import MoCo, MoCoOptions
     from sparsight.models.precision import resolve_precision
-    from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+    from sparsight.training.moco import MoCoTrainer
+    from sparsight.training.pretraining import PretrainingOptions
 
     waiting = Waiting()
     world = world_of(options.worker, options.processes, waiting)
@@ -171,7 +172,7 @@ def work(options: argparse.Namespace) -> None:
         ),
         images,
         images.positions("train"),
-        Augmentation(AugmentationOptions()),
+        [Augmentation(AugmentationOptions())] * 2,
         PretrainingOptions(batch_size=options.batch, learning_rate=1e-3),
         device=device,
         precision=resolve_precision("auto", device),

@@ -37,7 +37,8 @@ from sparsight.models.backbones import create_backbone, wants_small_image_stem
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.models.precision import best_device, mixed, resolve_precision
-from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import PretrainingOptions
 
 BATCH, QUEUE = 128, 2048
 DEVICE = best_device()
@@ -116,7 +117,7 @@ def ours(folder: Path, name: str) -> Iterator[None]:
         MoCo(backbone(name, images.size[0]), MoCoOptions(queue_size=QUEUE)),
         images,
         images.positions("train"),
-        Augmentation(AugmentationOptions()),
+        [Augmentation(AugmentationOptions())] * 2,
         PretrainingOptions(batch_size=BATCH),
         device=DEVICE,
         precision=resolve_precision("auto", DEVICE),

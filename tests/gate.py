@@ -17,10 +17,11 @@ class Gate:
         most: most connections that were open at once.
         break_next: so many of the next connections are closed once their first request has come.
         cut_next_answer: the next answer isn't let through: its connection is closed instead.
+        cut_after: once so many bytes of answers have been let through, their connection is closed, once; 0 for never.
     """
 
     def __init__(self, target_port: int) -> None:
-        self.port = self.opened = self.most = self.break_next = 0
+        self.port = self.opened = self.most = self.break_next = self.cut_after = 0
         self.cut_next_answer = False
         self._target_port = target_port
         self._open = 0
@@ -46,17 +47,20 @@ class Gate:
         answers = _copy(server_reader, writer, self._is_let_through)
         await asyncio.gather(_copy(reader, server_writer), answers)
 
-    def _is_let_through(self) -> bool:
+    def _is_let_through(self, size: int) -> bool:
         is_cut, self.cut_next_answer = self.cut_next_answer, False
+        if self.cut_after:
+            self.cut_after = max(0, self.cut_after - size)
+            is_cut |= not self.cut_after
         return not is_cut
 
 
 async def _copy(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_let_through: Callable[[], bool] = lambda: True
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_let_through: Callable[[int], bool] = lambda _: True
 ) -> None:
     try:
         with contextlib.suppress(ConnectionError):
-            while (chunk := await reader.read(1 << 16)) and is_let_through():
+            while (chunk := await reader.read(1 << 16)) and is_let_through(len(chunk)):
                 writer.write(chunk)
                 await writer.drain()
     finally:

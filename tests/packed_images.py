@@ -20,6 +20,8 @@ def write_packed_images(
     ids: Sequence[str] | None = None,
     shards: int = 1,
     resize: str = "fit",
+    videos: Sequence[str] | None = None,
+    times: Sequence[float] | None = None,
 ) -> Path:
     """Write an images artefact and return its folder.
 
@@ -31,6 +33,8 @@ def write_packed_images(
         ids: one id per image; made up where not given.
         shards: number of .npy files to spread the images over.
         resize: how they are said to have been made square.
+        videos: of frames, the name of each one's video, empty for a photo.
+        times: of frames, seconds.
     """
     parts = np.array_split(np.arange(len(images)), shards)
     with new_artefact(folder, "images", {"resize": resize}) as draft:
@@ -45,6 +49,8 @@ def write_packed_images(
                 "label": list(labels),
             }
         )
+        if videos is not None:
+            index = index.assign(video=list(videos), time=np.asarray(times, np.float64))
         index.to_parquet(draft.folder / "index.parquet")
         pd.DataFrame(columns=["id", "uri", "reason"]).to_csv(draft.folder / "failures.csv", index=False)
         draft.counts.update(images=len(images), shards=shards, failures=0)

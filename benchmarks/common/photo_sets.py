@@ -22,7 +22,8 @@ from sparsight.models.backbones import backbone_preprocessing, create_backbone
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.models.precision import best_device, resolve_precision
-from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import PretrainingOptions
 
 BACKBONE = "resnet10_narrow"
 MEAN, STD, _ = backbone_preprocessing(BACKBONE)
@@ -214,7 +215,7 @@ def pretrain(collection: Collection, seed: int, epochs: int, folder: Path) -> to
         network,
         images,
         images.positions("train"),
-        Augmentation(collection.recipe.views),
+        [Augmentation(collection.recipe.views)] * 2,
         options,
         device=device,
         precision=resolve_precision("auto", device),

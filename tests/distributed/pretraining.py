@@ -1,6 +1,8 @@
 """What test_pretraining.py runs: pre-trains in as many processes as were started; each prints one line of JSON.
 
-Usage: python pretraining.py PROCESSES IMAGES '{"options of the trainer": ..., "task": {...}}' FOLDER
+Usage: python pretraining.py PROCESSES IMAGES '{"method": "moco", "options of the trainer": ..., "task": {...}}' FOLDER
+
+With "batch_norm": false the network has none: then processes with a part of a batch each make of it what one would.
 """
 
 import hashlib
@@ -11,28 +13,64 @@ from pathlib import Path
 import torch
 
 from sparsight.data.augment import Augmentation, AugmentationOptions
+from sparsight.data.crops import CropOptions, multi_crop
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.models.backbones import create_backbone
 from sparsight.models.folder import BackboneDescription
 from sparsight.models.moco import MoCo, MoCoOptions
+from sparsight.models.swav import SwAV, SwAVOptions
+from sparsight.models.two_views import BarlowTwins, BarlowTwinsOptions, SimCLR, SimCLROptions
 from sparsight.training.distributed import part_of, start_processes
-from sparsight.training.moco import MoCoTrainer, PretrainingOptions
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import PretrainingOptions
+from sparsight.training.swav import SwAVTrainer
+from sparsight.training.two_views import TwoViewTrainer
+
+VIEWS = AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)
+SMALL = CropOptions(small_crops=1, small_crop_size=8, small_crop_scale=(0.2, 0.5))
+SWAV = {"prototypes": 20, "hidden_dimension": 64, "queue_size": 96, "queue_start_epoch": 0, "epsilon": 0.01}
+
+
+def moco(backbone, task):
+    return MoCoTrainer, MoCo(backbone, MoCoOptions(**{"queue_size": 256, **task})), [Augmentation(VIEWS)] * 2
+
+
+def swav(backbone, task):
+    return SwAVTrainer, SwAV(backbone, SwAVOptions(**{**SWAV, **task})), multi_crop(VIEWS, SMALL, 16)
+
+
+def simclr(backbone, task):
+    return TwoViewTrainer, SimCLR(backbone, SimCLROptions(**task)), [Augmentation(VIEWS)] * 2
+
+
+def barlow_twins(backbone, task):
+    return TwoViewTrainer, BarlowTwins(backbone, BarlowTwinsOptions(dimension=64, **task)), [Augmentation(VIEWS)] * 2
+
+
+def without_batch_norm(module):
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            setattr(module, name, torch.nn.Identity())
+        without_batch_norm(child)
+
 
 planned, chosen = int(sys.argv[1]), json.loads(sys.argv[3])
 world = start_processes(planned, 1)
 torch.set_num_threads(1)
 torch.manual_seed(world.rank)  # weights of rank 0 have to reach all
 images = PackedImages(Path(sys.argv[2]))
-task = chosen.pop("task", {})
-trainer = MoCoTrainer(
-    MoCo(
-        create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False)),
-        MoCoOptions(**{"queue_size": 256, **task}),
-    ),
+methods = {"moco": moco, "swav": swav, "simclr": simclr, "barlow_twins": barlow_twins}
+method, task = methods[chosen.pop("method", "moco")], chosen.pop("task", {})
+backbone = create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False))
+trainer_of, network, views = method(backbone, task)
+if not chosen.pop("batch_norm", True):
+    without_batch_norm(network)
+trainer = trainer_of(
+    network,
     images,
     images.positions("train"),
-    Augmentation(AugmentationOptions(crop_scale=(0.5, 1), horizontal_flip=0, blur=0.5)),
+    views,
     PretrainingOptions(**{"epochs": 2, "warmup_epochs": 1, **chosen}),
     device=torch.device("cpu"),
     precision=torch.float32,
@@ -77,8 +115,7 @@ told = {
     "epochs": [record.loss for record in trainer.history],
     "weights": digest([p for p in trainer.network.parameters() if p.requires_grad]),
     "statistics": digest(buffer for name, buffer in trainer.network.named_buffers() if "running" in name),
-    "momentum_encoder": digest(trainer.network.momentum_backbone.parameters()),
-    "queue": digest([trainer.network.queue, trainer.network.pointer]),
+    "state": digest(trainer.network.state_dict().values()),
     "norm": float(torch.nn.utils.get_total_norm(trainer.network.parameters())),
     "refused": refused,
     "saved": (folder / "checkpoint.pt").exists(),

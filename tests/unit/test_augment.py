@@ -176,6 +176,24 @@ def test_greyscale_makes_channels_equal(photos):
     torch.testing.assert_close(grey, theirs, atol=2e-3, rtol=0)
 
 
+def test_another_size_shows_the_same_crop_smaller(photos):
+    whole = Augmentation(replaced())(photos, generator())
+    small = Augmentation(replaced(size=16))(photos, generator())
+    assert small.shape == (6, 3, 16, 16)
+    assert small.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(small, torch.nn.functional.avg_pool2d(whole, 2), atol=2e-3, rtol=0)
+
+
+def test_a_square_size_out_of_a_wide_image_keeps_proportions(photos):
+    """Crops of a picture twice as wide, that cover as many of its pixels in height and width, look the same."""
+    wide = torch.cat([photos, photos], dim=2)
+    half = Augmentation(replaced(size=32, crop_scale=(0.5, 0.5)))(wide, generator())
+    assert half.shape == (6, 3, 32, 32)
+    for view, photo in zip(half, photos.permute(0, 3, 1, 2) / 255, strict=True):
+        rolled = [(torch.roll(photo, shift, dims=2) - view).abs().mean() for shift in range(32)]
+        assert min(rolled) < 0.06  # at the best of 32 places; 0.3 at others
+
+
 def test_normalise_equals_torchvisions(photos, batch):
     ours = augment.normalise(photos, augment.IMAGENET_MEAN, augment.IMAGENET_STD)
     theirs = reference.normalize(batch, list(augment.IMAGENET_MEAN), list(augment.IMAGENET_STD))

@@ -9,7 +9,8 @@ from lightly.loss import NTXentLoss
 from torch import nn
 
 from sparsight.errors import SparsightError
-from sparsight.models.moco import Direction, MoCo, MoCoOptions, info_nce, spread
+from sparsight.models.moco import Direction, MoCo, MoCoOptions, info_nce
+from sparsight.models.self_supervised import spread
 
 FEATURES, DIMENSION, BATCH, QUEUE = 12, 6, 4, 10
 MOMENTUM, TEMPERATURE = 0.9, 0.2

@@ -63,3 +63,28 @@ def test_a_shard_of_other_numbers_is_refused(folder: Path, tmp_path: Path) -> No
     np.save(copy / shard_name(1), np.zeros((5, 4, 4, 3), np.float32))
     with pytest.raises(SparsightError, match="expected uint8"):
         PackedImages(copy)
+
+
+def test_frames_say_of_which_video_they_are(folder: Path, tmp_path: Path) -> None:
+    assert not PackedImages(folder).has_frames
+    videos, times = ["a"] * 20 + [""] * 3, [float(number) for number in range(20)] + [float("nan")] * 3
+    frames = write_packed_images(tmp_path / "frames", PIXELS, [""] * 23, SPLITS, videos=videos, times=times)
+    assert PackedImages(frames).has_frames
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"video": "a"}, "has a column video; expected video and time"),
+        ({"video": None, "time": 1.0}, "must name a video"),
+        ({"video": "a", "time": 1}, "time in float64 seconds"),
+        ({"video": "a", "time": float("nan")}, "says no time of 'image-00000'"),
+    ],
+)
+def test_an_index_that_half_says_so_is_refused(
+    folder: Path, tmp_path: Path, columns: dict[str, object], message: str
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "images")
+    pd.read_parquet(copy / "index.parquet").assign(**columns).to_parquet(copy / "index.parquet")
+    with pytest.raises(SparsightError, match=message):
+        PackedImages(copy)

@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from sparsight.data.augment import Augmentation, AugmentationOptions
 from sparsight.data.packed import PackedImages
@@ -21,8 +19,9 @@ from sparsight.models.classifier import load_backbone
 from sparsight.models.folder import BackboneDescription, Preprocessing
 from sparsight.models.moco import MoCo, MoCoOptions
 from sparsight.steps.train_moco import Arguments, main
-from sparsight.training.moco import CHECKPOINT, MoCoTrainer, PretrainingOptions
-from tests.packed_images import write_packed_images
+from sparsight.training.moco import MoCoTrainer
+from sparsight.training.pretraining import CHECKPOINT, PretrainingOptions
+from tests.digits import pack_digits
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -43,15 +42,6 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def pack_digits(folder, train, valid):
-    """Handwritten digits of 16 pixels a side."""
-    content, count = load_digits(), train + valid
-    pixels = (content.images[:count] * 15.9).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
-    images = np.repeat(pixels[..., None], 3, axis=3)
-    labels = [str(label) for label in content.target[:count]]
-    return write_packed_images(folder, images, labels, ["train"] * train + ["valid"] * valid, shards=2)
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """700 digits in train, 300 in valid."""
@@ -67,7 +57,7 @@ def trainer(folder, *, precision=torch.float32, count=None, task=None, **options
         MoCo(backbone, MoCoOptions(**{"queue_size": 512, **(task or {})})),
         images,
         images.positions("train")[:count],
-        Augmentation(VIEWS),
+        [Augmentation(VIEWS)] * 2,
         chosen,
         device=CPU,
         precision=precision,

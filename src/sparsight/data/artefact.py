@@ -23,6 +23,7 @@ VERSIONS = {
     "embeddings": 1,
     "predictions": 1,
     "selection": 1,
+    "frames": 1,
     "tasks": 1,
     "synced_labels": 1,
     "label_quality": 1,

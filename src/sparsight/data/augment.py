@@ -50,6 +50,8 @@ class AugmentationOptions:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Taken off at the end, by channel, of pixels scaled to 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
+    size: int | None = None
+    """Height and width of what comes out, in pixels; by default those of what goes in."""
 
 
 def normalise(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
@@ -71,8 +73,9 @@ class Augmentation:
     """Augments a batch, every image with random parameters of its own.
 
     Crop, flips, shear and rotation are one affine map, sampled once, bilinearly: what comes out has the size of what
-    goes in, so a crop is enlarged and nothing aliases. Past the image's edge its mirror image is seen. Colour jitter
-    is torchvision's, in an order drawn anew for each batch instead of for each image.
+    goes in, so a crop is enlarged and nothing aliases; or it has another `size`, for crops of about as many. Past
+    the image's edge its mirror image is seen. Colour jitter is torchvision's, in an order drawn anew for each batch
+    instead of for each image.
 
     Every random number comes from the generator given, on the CPU: the same generator state gives the same
     parameters on any device.
@@ -93,7 +96,7 @@ class Augmentation:
             generator: a CPU generator; it moves on.
 
         Returns:
-            float32, N x 3 x H x W, channels last in memory, normalised.
+            float32, N x 3 x H x W (or `size` x `size`), channels last in memory, normalised.
         """
         count, height, width = images.shape[:3]
         return self.apply(images, self.draw(count, height, width, generator))
@@ -110,17 +113,18 @@ class Augmentation:
     def apply(self, images: Tensor, drawn: "Drawn") -> Tensor:
         """Augment images with what was drawn for them. An image comes out the same whatever others are with it."""
         count, height, width = images.shape[:3]
-        size = max(1, _CACHED // (height * width)) if images.device.type == "cpu" else count
-        views = torch.empty((count, 3, height, width), device=images.device, memory_format=torch.channels_last)
-        for start in range(0, count, size):
-            part = slice(start, start + size)
+        at_once = max(1, _CACHED // (height * width)) if images.device.type == "cpu" else count
+        shape = (count, 3, self.options.size or height, self.options.size or width)
+        views = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
+        for start in range(0, count, at_once):
+            part = slice(start, start + at_once)
             views[part] = self._augment(images[part], drawn.at(part))
         return views
 
     def _augment(self, images: Tensor, drawn: "Drawn") -> Tensor:
         device, grey, blurred = images.device, drawn.grey.nonzero().squeeze(1), drawn.blurred.nonzero().squeeze(1)
         batch = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        batch = warp(batch, drawn.maps.to(device))
+        batch = warp(batch, drawn.maps.to(device), self.options.size)
         batch.mul_(1 / 255)
         jitter = drawn.jitter.to(device)
         for number in drawn.order:
@@ -182,9 +186,13 @@ def affine_maps(options: AugmentationOptions, count: int, height: int, width: in
     return torch.stack(rows, dim=1).view(count, 2, 3)
 
 
-def warp(batch: Tensor, maps: Tensor) -> Tensor:
-    """Sample float images, N x C x H x W, through affine maps, N x 2 x 3, bilinearly, mirrored at the edges."""
-    grid = functional.affine_grid(maps, list(batch.shape), align_corners=False)
+def warp(batch: Tensor, maps: Tensor, size: int | None = None) -> Tensor:
+    """Sample float images, N x C x H x W, through affine maps, N x 2 x 3, bilinearly, mirrored at the edges.
+
+    What comes out has the size of what goes in, unless `size`, in pixels, is given.
+    """
+    height, width = (size, size) if size else batch.shape[2:]
+    grid = functional.affine_grid(maps, [*batch.shape[:2], height, width], align_corners=False)
     return functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

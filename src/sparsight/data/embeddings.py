@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sparsight.data.artefact import Manifest, read_manifest
+from sparsight.data.packed import FRAME_COLUMNS
 from sparsight.errors import SparsightError
 
 EMBEDDINGS = "embeddings.npy"
@@ -22,7 +23,8 @@ class Embeddings:
 
     Attributes:
         values: float32, N x D, memory-mapped: what isn't asked for isn't read.
-        index: N rows: id, split (train/valid/test), label (a label path, empty where there is none).
+        index: N rows: id, split (train/valid/test), label (a label path, empty where there is none); of frames of
+            videos also video and time (seconds from the video's start).
         manifest: counts, and the parameters that made it: the model, and the images.
 
     Raises:
@@ -42,6 +44,13 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def frames(self) -> pd.DataFrame | None:
+        """Of which video each row is, and when: columns video and time by id; None for photos."""
+        if not set(FRAME_COLUMNS) <= set(self.index.columns):
+            return None
+        return self.index.set_index("id")[list(FRAME_COLUMNS)]
 
 
 def require_origin(embeddings: Embeddings, digest: str, dataset: Path) -> None:

@@ -15,6 +15,8 @@ SHARD_BYTES = 64 * 2**20
 SHARD_ROWS = 4096
 """Images in a shard at most, for the same reason where images are tiny."""
 INDEX_COLUMNS = ("id", "shard", "row", "split", "label")
+FRAME_COLUMNS = ("video", "time")
+"""What the index says besides where images are frames of videos."""
 
 
 def shard_name(number: int) -> str:
@@ -32,7 +34,8 @@ class PackedImages:
 
     Attributes:
         index: one row per image: id, shard (int), row (int), split (train/valid/test), label (a label path or
-            several, as `join_paths` writes them, empty where there is none).
+            several, as `join_paths` writes them, empty where there is none). Where there are frames of videos also
+            video (its name, empty for a photo) and time (float, seconds from the video's start; nan for a photo).
         size: height and width in pixels.
         manifest: counts, and the parameters that made it.
 
@@ -59,7 +62,13 @@ class PackedImages:
         """The dataset that the images are from."""
         return read_origin(self.folder, self.manifest)
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether the index says which video each image is of, and when."""
+        return set(FRAME_COLUMNS) <= set(self.index.columns)
+
     def _check(self) -> None:
+        self._check_frames()
         for number, shard in enumerate(self._shards):
             if shard.dtype != np.uint8 or shard.ndim != 4 or shard.shape[3] != 3:
                 raise SparsightError(
@@ -71,6 +80,22 @@ class PackedImages:
         if not known.all():
             shard, row = self._shard_of[~known][0], self._row_of[~known][0]
             raise SparsightError(f"{self.folder}: index.parquet names row {row} of shard {shard}; it isn't there.")
+
+    def _check_frames(self) -> None:
+        here = [name for name in FRAME_COLUMNS if name in self.index.columns]
+        if not here:
+            return
+        if len(here) < len(FRAME_COLUMNS):
+            raise SparsightError(
+                f"{self.folder}: index.parquet has a column {here[0]}; expected video and time, or none."
+            )
+        if self.index["time"].dtype != np.float64 or self.index["video"].isna().any():
+            raise SparsightError(
+                f"{self.folder}: index.parquet must name a video, or '', and a time in float64 seconds."
+            )
+        untimed = (self.index["video"] != "") & ~np.isfinite(self.index["time"])
+        if untimed.any():
+            raise SparsightError(f"{self.folder}: index.parquet says no time of {self.index['id'][untimed].iloc[0]!r}.")
 
     def __len__(self) -> int:
         return len(self.index)

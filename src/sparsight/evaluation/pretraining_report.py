@@ -1,7 +1,6 @@
 """The report of a pre-training: loss and probe over epochs, and the map of embeddings, as PNG, JSON and one page."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,20 @@ _NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossMeaning:
+    """What a method's loss is called, and what it tells, in sentences."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """What a report is made of."""
 
     hyperparameters: Mapping[str, Any]
-    """By name; `method`, `queue_size` among them."""
+    """By name; `method` among them."""
+    meaning: LossMeaning
     images: int
     """Number of images trained on."""
     history: Sequence[Mapping[str, float]]
@@ -105,7 +113,7 @@ def plot_loss(path: Path, result: Pretraining) -> None:
     marker = "o" if len(epochs) < 3 else None
     axes.plot(epochs, [record["loss"] for record in result.history], color=BLUE, marker=marker)
     axes.set_xlabel("Epoch")
-    axes.set_ylabel("InfoNCE loss", color=BLUE)
+    axes.set_ylabel(result.meaning.name, color=BLUE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     title = "Loss"
@@ -132,7 +140,7 @@ def _plot_probe(figure: Figure, result: Pretraining) -> None:
 
 
 def _write_page(folder: Path, result: Pretraining, final: Mapping[str, float]) -> None:
-    negatives, epochs = int(result.hyperparameters["queue_size"]), len(result.history)
+    epochs = len(result.history)
     write_page(
         folder,
         "pretraining.html",
@@ -143,6 +151,5 @@ def _write_page(folder: Path, result: Pretraining, final: Mapping[str, float]) -
         parameters=result.hyperparameters,
         probed="knn_accuracy" in final,
         epochs=epochs,
-        negatives=negatives,
-        blind=math.log(negatives + 1),
+        meaning=result.meaning.text,
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 Scalar = bool | int | float | str
 _ALIAS = re.compile(r"[\w.-]+@[\w.-]+")
+_BLOBS = "blob_prefix"
+"""The input by which our steps take whatever lies below a prefix in Blob Storage."""
 DATA_TYPES = frozenset({"uri_file", "uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model"})
 
 
@@ -179,13 +181,13 @@ class Pipeline:
 
 
 def moving_input(pipeline: Pipeline, step: Step) -> str | None:
-    """Find a text that names a registered model by an alias, such as `name@latest`, or a folder by its path.
+    """Find a text that names a registered model by an alias, such as `name@latest`, a folder by its path, or blobs.
 
     What it means may change while the text doesn't, so a step that takes it can't be reused.
     """
     for name, port in step.ports.items():
         source = pipeline.source(step, name) if port.type == "string" else None
         text = str(source.value) if isinstance(source, Literal) else ""
-        if _ALIAS.fullmatch(text) or (text.startswith("/") and Path(text).is_dir()):
+        if _ALIAS.fullmatch(text) or (text.startswith("/") and Path(text).is_dir()) or (text and name == _BLOBS):
             return f"{name} {text}"
     return None

@@ -130,7 +130,7 @@ class Runner:
         if not step.deterministic:
             return "runs every time: is_deterministic is false"
         if moving := moving_input(self.pipeline, step):
-            return f"runs every time: {moving} may be another model by now"
+            return f"runs every time: {moving} may be something else by now"
         return self.cache.find(record.key, self.pipeline.name, step.name, record.parts)
 
     def _link(self, step: Step, record: StepRecord) -> None:

@@ -1,7 +1,6 @@
 """MoCo v2: momentum contrast with a queue (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297)."""
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +11,7 @@ from timm.models.resnet import ResNet
 from torch import Generator, Tensor, nn
 
 from sparsight.errors import SparsightError
+from sparsight.models.self_supervised import SelfSupervised, enqueue
 from sparsight.models.world import ALONE, World
 
 
@@ -57,12 +57,11 @@ class Direction:
     start: int = 0
 
 
-class MoCo(nn.Module):
+class MoCo(SelfSupervised):
     """Query and momentum encoder, each a backbone with a 2-layer projection head, and the queue.
 
     A training step is `loss, keys = moco(direction)`, backward, an optimiser step, and then `moco.after_step(keys)`;
-    with two directions, one from each view to the other, the loss is symmetric. Everything that goes on from step to
-    step is in the `state_dict`.
+    with two directions, one from each view to the other, the loss is symmetric.
 
     Args:
         backbone: the query backbone, an N x 3 x H x W to N x `num_features` network; the momentum encoder starts as
@@ -70,7 +69,7 @@ class MoCo(nn.Module):
         options: what makes up the task.
 
     Attributes:
-        backbone: the query backbone, what pre-training is after.
+        backbone: the query backbone.
         queue: float32, `queue_size` x `dimension`, of length 1 each; random to begin with.
         pointer: int64 scalar: the oldest key, overwritten next.
 
@@ -136,15 +135,13 @@ class MoCo(nn.Module):
         return _project(self.momentum_backbone, self.momentum_head, views, groups)
 
     @torch.no_grad()
-    def after_step(self, keys: Tensor) -> None:
+    def after_step(self, projections: Tensor) -> None:
         """Move the momentum encoder towards the query encoder, and put the keys in place of the oldest ones."""
         moving = [*self.momentum_backbone.parameters(), *self.momentum_head.parameters()]
         targets = [*self.backbone.parameters(), *self.head.parameters()]
         for parameter, target in zip(moving, targets, strict=True):
             parameter.lerp_(target, 1 - self.options.encoder_momentum)
-        places = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[places] = keys
-        self.pointer.add_(len(keys)).remainder_(len(self.queue))
+        enqueue(self.queue, self.pointer, projections)
 
 
 def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -166,15 +163,6 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
         positive = (queries * keys).sum(dim=1, keepdim=True)
         logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-
-
-def spread(projections: Tensor) -> Tensor:
-    """How far projections are from collapse: 1 for evenly spread ones, 0 where all are the same.
-
-    The standard deviation over the batch, averaged over dimensions, times the square root of their number, of
-    projections of length 1 (Chen and He 2021, arXiv 2011.10566, figure 2).
-    """
-    return projections.std(dim=0).mean() * math.sqrt(projections.shape[1])
 
 
 def _project(backbone: nn.Module, head: nn.Module, views: Tensor, groups: int) -> Tensor:

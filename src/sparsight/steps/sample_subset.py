@@ -99,11 +99,12 @@ def _choose(arguments: Arguments, embeddings: "Embeddings", parameters: dict[str
         outlier_share=arguments.outlier_share,
         seed=arguments.seed,
     )
-    _write(arguments, candidates, chosen, said["label"].tolist(), parameters)
+    _write(arguments, embeddings, candidates, chosen, said["label"].tolist(), parameters)
 
 
 def _write(
     arguments: Arguments,
+    embeddings: "Embeddings",
     candidates: "Candidates",
     chosen: "Selection",
     predicted: list[str],
@@ -125,7 +126,7 @@ def _write(
     )
     images = PackedImages(arguments.images) if arguments.images else None
     with new_artefact(arguments.selection, "selection", parameters) as draft:
-        write_selected(draft.folder, choice.chosen, arguments.dataset)
+        write_selected(draft.folder, choice.chosen, arguments.dataset, embeddings.frames)
         write_selection_report(draft.folder, choice, images, arguments.seed)
         draft.counts.update(chosen=arguments.budget, candidates=len(candidates.ids), labelled=len(candidates.known_ids))
 

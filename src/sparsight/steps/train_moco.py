@@ -1,48 +1,28 @@
 """The step train_moco: pre-trains a backbone on unlabelled images with MoCo v2, and registers it."""
 
-import dataclasses
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sparsight.steps.arguments import run_step
+from sparsight.steps.pretraining import PretrainingArguments, pretrain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from timm.models.resnet import ResNet
 
-    from _typeshed import DataclassInstance
-    from torch.nn import Module
-
-    from sparsight.data.augment import AugmentationOptions
-    from sparsight.data.packed import PackedImages
-    from sparsight.evaluation.probes import KnnProbe
-    from sparsight.models.folder import ModelDescription, Preprocessing
-    from sparsight.models.moco import MoCoOptions
-    from sparsight.training.distributed import Processes
-    from sparsight.training.moco import MoCoTrainer, PretrainingOptions
-    from sparsight.training.tracking import Tracker
-
-OptionsT = TypeVar("OptionsT", bound="DataclassInstance")
-_PLACES = {"images", "probe_images", "model", "model_name"}
-_SPREAD = {"processes", "instances", "commit_every"}
+    from sparsight.evaluation.pretraining_report import LossMeaning
+    from sparsight.models.moco import MoCo
+    from sparsight.training.pretraining import Pretrainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(PretrainingArguments):
     """Inputs and outputs of the component train_moco."""
 
-    images: Path
-    model: Path
-    probe_images: Path | None = None
+    step: ClassVar[str] = "train_moco"
+    method: ClassVar[str] = "MoCo v2"
+
     model_name: str = "moco"
-    backbone: str = "resnet18"
-    small_image_stem: str = "auto"
-    epochs: int = 100
-    batch_size: int = 128
-    learning_rate: float = 0.06
-    sgd_momentum: float = 0.9
-    weight_decay: float = 0.0005
-    warmup_epochs: int = 5
     queue_size: int = 2048
     temperature: float = 0.2
     encoder_momentum: float = 0.99
@@ -50,218 +30,34 @@ class Arguments:
     batch_norm: str = "shuffle"
     batch_norm_groups: int = 4
     symmetric: bool = False
-    crop_scale_min: float = 0.2
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.5
-    rotation_degrees: float = 10.0
-    quarter_turns: bool = False
-    shear: float = 0.0
-    colour_jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    greyscale: float = 0.2
-    blur: float = 0.5
-    blur_sigma_max: float = 2.0
-    probe_every: int = 5
-    precision: str = "auto"
-    learning_rate_scaling: str = "linear"
-    backward_passes_per_step: int = 1
-    gradient_compression: str = "none"
-    commit_every: int = 50
-    seed: int = 0
-    processes: int = 1
-    instances: int = 1
 
-    def task(self) -> "MoCoOptions":
+    def trainer(self) -> "type[Pretrainer[Any]]":
+        """Train on queries and keys."""
+        from sparsight.training.moco import MoCoTrainer
+
+        return MoCoTrainer
+
+    def network(self, backbone: "ResNet") -> "MoCo":
         """Gather what makes up the contrastive task."""
-        from sparsight.models.moco import MoCoOptions
+        from sparsight.models.moco import MoCo, MoCoOptions
 
-        return self._gather(MoCoOptions)
+        return MoCo(backbone, self.gather(MoCoOptions))
 
-    def training(self) -> "PretrainingOptions":
-        """Gather how it is trained."""
-        from sparsight.training.moco import PretrainingOptions
+    def loss_meaning(self) -> "LossMeaning":
+        """Say what InfoNCE tells."""
+        from sparsight.evaluation.pretraining_report import LossMeaning
 
-        return self._gather(PretrainingOptions)
-
-    def augmentation(self, preprocessing: "Preprocessing") -> "AugmentationOptions":
-        """Gather how views are made."""
-        from sparsight.data.augment import AugmentationOptions
-
-        return self._gather(
-            AugmentationOptions,
-            crop_scale=(self.crop_scale_min, 1.0),
-            jitter=self.colour_jitter,
-            blur_sigma=(0.1, self.blur_sigma_max),
-            mean=preprocessing.mean,
-            std=preprocessing.std,
+        return LossMeaning(
+            name="InfoNCE loss",
+            text=f"The loss tells how well an image's other view is found among {self.queue_size:,} others; blind "
+            f"guessing has {math.log(self.queue_size + 1):.2f}. It rises while the queue fills, and need not fall much "
+            "afterwards.",
         )
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Everything but where data comes from and goes to."""
-        return {name: value for name, value in vars(self).items() if name not in _PLACES}
-
-    def _gather(self, options: type[OptionsT], **others: Any) -> OptionsT:
-        """Fill a class of options from the arguments of the same names, and from others."""
-        names = [field.name for field in dataclasses.fields(options) if hasattr(self, field.name)]
-        return options(**{name: getattr(self, name) for name in names}, **others)
 
 
 def main(arguments: Arguments) -> None:
     """Train where the model isn't there yet, and register it."""
-    from sparsight.data.artefact import is_finished
-    from sparsight.data.packed import PackedImages
-    from sparsight.evaluation.pretraining_report import read_final_metrics
-    from sparsight.training.distributed import agreed, start_processes
-    from sparsight.training.publishing import Measured, publish
-    from sparsight.training.tracking import tracked_run
-
-    images = PackedImages(arguments.images)
-    description = _describe(arguments, images)
-    world = start_processes(arguments.processes, arguments.instances)
-    with tracked_run("train_moco", arguments.hyperparameters(), leads=world.is_leader) as tracker:
-
-        def register() -> None:
-            publish(
-                arguments.model,
-                arguments.model_name,
-                step="train_moco",
-                run_id=tracker.run_id,
-                images=images,
-                measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
-            )
-
-        if not agreed(world, is_finished(arguments.model, "model", _made_by(arguments, images))):
-            _train(arguments, images, description, tracker, world, register)
-        elif world.is_leader:
-            register()
-
-
-def _made_by(arguments: Arguments, images: "PackedImages") -> dict[str, Any]:
-    """What decides about the model; not how its processes are spread over nodes, nor how they are kept safe."""
-    hyperparameters = {name: value for name, value in arguments.hyperparameters().items() if name not in _SPREAD}
-    processes = arguments.processes * arguments.instances
-    return {**hyperparameters, "processes": processes, "images": dict(images.manifest.parameters)}
-
-
-def _describe(arguments: Arguments, images: "PackedImages") -> "ModelDescription":
-    from sparsight.models.backbones import backbone_preprocessing, describe_backbone
-    from sparsight.models.folder import ModelDescription, Preprocessing
-
-    backbone = describe_backbone(arguments.backbone, arguments.small_image_stem, images.size[0])
-    mean, std, _ = backbone_preprocessing(arguments.backbone)
-    return ModelDescription(
-        kind="backbone",
-        backbone=backbone,
-        preprocessing=Preprocessing(
-            image_size=images.size[0], resize=images.manifest.parameters["resize"], mean=mean, std=std
-        ),
-        hyperparameters={"method": "MoCo v2", **arguments.hyperparameters()},
-    )
-
-
-def _train(
-    arguments: Arguments,
-    images: "PackedImages",
-    description: "ModelDescription",
-    tracker: "Tracker",
-    world: "Processes",
-    register: "Callable[[], None]",
-) -> None:
-    import torch
-
-    from sparsight.data.artefact import begin_artefact, draft_folder, is_finished, new_artefact
-    from sparsight.data.augment import Augmentation
-    from sparsight.data.packed import PackedImages
-    from sparsight.evaluation.probes import KnnProbe
-    from sparsight.models.backbones import create_backbone
-    from sparsight.models.folder import write_model
-    from sparsight.models.moco import MoCo
-    from sparsight.models.precision import resolve_precision
-    from sparsight.models.pyfunc import save_pyfunc
-    from sparsight.training.labelled import distinct
-    from sparsight.training.moco import EpochRecord, MoCoTrainer
-
-    device = world.device()
-    precision = resolve_precision(arguments.precision, device)
-    probe_images = PackedImages(arguments.probe_images) if arguments.probe_images else None
-    probe = KnnProbe(probe_images, description.preprocessing, precision=precision) if probe_images else None
-    torch.manual_seed(arguments.seed)
-    network = MoCo(create_backbone(description.backbone), arguments.task())
-    positions, _ = distinct(images, images.positions("train"))
-    augmentation = Augmentation(arguments.augmentation(description.preprocessing))
-    trainer = MoCoTrainer(
-        network, images, positions, augmentation, arguments.training(), device=device, precision=precision, world=world
-    )
-    several = f", {world.size} processes" if world.size > 1 else ""
-    print(f"Pre-training {arguments.backbone} on {len(positions):,} images, {device}, {precision}{several}", flush=True)
-
-    made_by = _made_by(arguments, images)
-
-    def begin() -> str:
-        begin_artefact(arguments.model, "model", made_by, resume=True)
-        return tracker.start()
-
-    def report(record: EpochRecord) -> None:
-        tracker.take_over(trainer.run_id)
-        tracker.metrics(record.metrics(), step=record.epoch)
-
-    def finish() -> None:
-        tracker.take_over(trainer.run_id)
-        if not is_finished(arguments.model, "model", made_by):
-            write()
-        register()
-
-    def write() -> None:
-        untrained = probe(_untrained(arguments, description).to(device)) if probe else {}
-        with new_artefact(arguments.model, "model", made_by, resume=True) as draft:
-            write_model(draft.folder, description, network.backbone.state_dict())
-            final = _report(draft.folder / "report", trainer, description, probe, untrained)
-            tracker.metrics({f"final_{name}": value for name, value in final.items()})
-            save_pyfunc(draft.folder, description)
-            trainer.remove_checkpoint(draft.folder)
-            draft.counts.update(images=len(positions), epochs=arguments.epochs)
-        tracker.folder(arguments.model / "report", "report")
-
-    trainer.fit(draft_folder(arguments.model), report=report, probe=probe, begin=begin, finish=finish)
-
-
-def _untrained(arguments: Arguments, description: "ModelDescription") -> "Module":
-    """The query backbone as it was before training."""
-    import torch
-
-    from sparsight.models.backbones import create_backbone
-
-    torch.manual_seed(arguments.seed)
-    return create_backbone(description.backbone)
-
-
-def _report(
-    folder: Path,
-    trainer: "MoCoTrainer",
-    description: "ModelDescription",
-    probe: "KnnProbe | None",
-    untrained: dict[str, float],
-) -> dict[str, float]:
-    from sparsight.evaluation.embedding_map import sample
-    from sparsight.evaluation.pretraining_report import Pretraining, write_pretraining_report
-    from sparsight.evaluation.probes import embed
-
-    images = probe.images if probe else trainer.images
-    positions = probe.positions if probe else trainer.positions
-    drawn = positions[sample(len(positions))]
-    result = Pretraining(
-        hyperparameters=description.hyperparameters,
-        images=len(trainer.positions),
-        history=[{"epoch": record.epoch, **record.metrics()} for record in trainer.history],
-        knn_untrained=untrained.get("knn_accuracy"),
-        knn_majority=probe.majority if probe else None,
-        embeddings=embed(trainer.network.backbone, images, drawn, description.preprocessing).numpy(),
-        labels=images.index["label"].to_numpy(str)[drawn].tolist(),
-    )
-    return write_pretraining_report(folder, result)
+    pretrain(arguments)
 
 
 if __name__ == "__main__":

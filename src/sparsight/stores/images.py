@@ -5,16 +5,23 @@ import contextlib
 import hashlib
 import random
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob import AccountSasPermissions, ContentSettings, ResourceTypes, generate_account_sas
 from yarl import URL
 
@@ -26,6 +33,7 @@ MAX_BYTES = 64 * 2**20
 TRIES = 5
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _RENEW_SECONDS = 300.0
+_CHUNK = 2**20
 
 
 class ImageError(SparsightError):
@@ -194,12 +202,78 @@ class ImageStore:
                 await asyncio.sleep(_pause(number, error))
         raise AssertionError("tries is at least 1")
 
-    async def _get(self, url: str, uri: str) -> bytes:
+    async def blobs_below(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        """List blobs by name.
+
+        Args:
+            prefix: `container/` or `container/beginning of names`, not percent-encoded.
+
+        Yields:
+            `container/blob name`, and what changes when the content does (its ETag).
+
+        Raises:
+            SparsightError: there is no such container, or the store lets us read nothing.
+        """
+        container, _, start = prefix.partition("/")
+        try:
+            async for blob in self._service.get_container_client(container).list_blobs(name_starts_with=start):
+                yield f"{container}/{blob.name}", blob.etag.strip('"')
+        except HttpResponseError as error:
+            raise SparsightError(
+                f"{self.endpoint} doesn't list what lies below {prefix!r}: {str(error).partition(chr(10))[0]}",
+                hint="Give container/path/ of a container that this identity may read.",
+            ) from error
+
+    async def download_to(self, uri: str, target: Path) -> None:
+        """Write a blob of any size to a file, piece by piece; after a broken connection from where it broke.
+
+        Args:
+            uri: an absolute URL of this account, or `container/blob name`.
+            target: the file.
+
+        Raises:
+            ImageError: this one can't be had; `reason` says why.
+            SparsightError: the store lets us read nothing.
+        """
+        url = f"{self.endpoint}/{quote(blob_path(uri, self.endpoint))}"
+        failed, etag = 0, ""
+        with target.open("wb") as file:
+            while True:
+                before = file.tell()
+                try:
+                    async with self._answer(url, uri, file.tell(), etag) as response:
+                        etag = response.headers.get("ETag", "")
+                        await self._write(response, uri, file)
+                    return
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    failed = 1 if file.tell() > before else failed + 1
+                    if failed == self.tries:
+                        raise ImageError(
+                            uri, f"network: {_trouble(error)}, tried {self.tries} times", transient=True
+                        ) from error
+                    await asyncio.sleep(_pause(failed, error))
+
+    async def _write(self, response: aiohttp.ClientResponse, uri: str, file: BinaryIO) -> None:
+        if file.tell() + (response.content_length or 0) > self.max_bytes:
+            raise ImageError(uri, "too large (bytes)")
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            file.write(chunk)
+            if file.tell() > self.max_bytes:
+                raise ImageError(uri, "too large (bytes)")
+
+    @asynccontextmanager
+    async def _answer(self, url: str, uri: str, start: int, etag: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for a blob from some byte on; from a later one only while it is the same blob."""
         await self._authorise()
         target = URL(f"{url}?{self._signature}" if self._signature else url, encoded=True)
-        async with self._session.get(target, headers=self._headers, allow_redirects=False) as response:
-            if response.status != HTTPStatus.OK:
+        headers = self._headers | ({"Range": f"bytes={start}-", "If-Match": etag} if start else {})
+        async with self._session.get(target, headers=headers, allow_redirects=False) as response:
+            if response.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
                 self._refuse(response, uri)
+            yield response
+
+    async def _get(self, url: str, uri: str) -> bytes:
+        async with self._answer(url, uri, 0, "") as response:
             if (response.content_length or 0) > self.max_bytes:
                 raise ImageError(uri, "too large (bytes)")
             if response.content_length is not None:

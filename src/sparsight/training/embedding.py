@@ -11,7 +11,8 @@ from torch.optim.swa_utils import update_bn
 from sparsight.data.artefact import is_finished, new_artefact
 from sparsight.data.augment import normalise
 from sparsight.data.embeddings import COLUMNS, EMBEDDINGS, INDEX
-from sparsight.data.packed import PackedImages
+from sparsight.data.growing import GrowingArray
+from sparsight.data.packed import FRAME_COLUMNS, PackedImages
 from sparsight.models.backbones import network_digest
 from sparsight.progress import Progress
 from sparsight.training.base_model import BaseModel
@@ -38,7 +39,7 @@ def write_embeddings(
         device: where to.
         precision: of matrix products.
     """
-    parameters = _parameters(images, base, precision)
+    parameters = {**model_parameters(base, precision), "images": dict(images.manifest.parameters)}
     if is_finished(target, "embeddings", parameters):
         return
     positions, _ = distinct(images, np.arange(len(images)))
@@ -53,19 +54,18 @@ def write_embeddings(
     width: int = backbone.num_features  # type: ignore[assignment]
     progress = Progress("Embedding", len(positions), "images")
     with new_artefact(target, "embeddings", parameters) as draft:
-        with (draft.folder / EMBEDDINGS).open("wb") as file:
-            # From front to back: mapped pages would count as this process's memory, and not every folder can be mapped.
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(positions), width)}
-            np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        with GrowingArray(draft.folder / EMBEDDINGS, (width,), np.float32) as written:
             for found in apply_by_batch(backbone, images, positions, view, device, precision):
-                file.write(found.cpu().numpy().astype("<f4").tobytes())
+                written.append(found.cpu().numpy())
                 progress.advance(len(found))
-        images.index.iloc[positions][list(COLUMNS)].to_parquet(draft.folder / INDEX, index=False)
+        columns = [name for name in (*COLUMNS, *FRAME_COLUMNS) if name in images.index]
+        images.index.iloc[positions][columns].to_parquet(draft.folder / INDEX, index=False)
         draft.counts.update(images=len(positions), dimensions=width)
     progress.finish()
 
 
-def _parameters(images: PackedImages, base: BaseModel, precision: torch.dtype) -> dict[str, Any]:
+def model_parameters(base: BaseModel, precision: torch.dtype) -> dict[str, Any]:
+    """Describe what embeds, for the manifest."""
     return {
         "model": base.version or base.origin,
         "backbone_digest": network_digest(base.backbone),
@@ -73,5 +73,4 @@ def _parameters(images: PackedImages, base: BaseModel, precision: torch.dtype) -
         "mean": base.mean,
         "std": base.std,
         "precision": str(precision).removeprefix("torch."),
-        "images": dict(images.manifest.parameters),
     }
