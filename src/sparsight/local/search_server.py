@@ -55,8 +55,8 @@ def serving(port: int, answer: Answer, about: Callable[[], Mapping[str, Any]]) -
 
     Args:
         port: on 127.0.0.1; 0 is a free one.
-        answer: what answers a question, JSON-able; a SparsightError that it raises is told to who asked. It is called by
-            one thread at a time.
+        answer: what answers a question, JSON-able; a SparsightError that it raises is told to who asked. One thread at
+            a time calls it.
         about: tells what the page says of the index, JSON-able.
 
     Yields:

@@ -61,7 +61,7 @@ class BinaryCode(nn.Module):
             )
         codes = np.empty((len(embeddings), self.bits // 8), np.uint8)
         for first in range(0, len(embeddings), _BATCH):
-            part = np.asarray(embeddings[first : first + _BATCH], np.float32)
+            part = np.array(embeddings[first : first + _BATCH], np.float32)  # a copy, as torch wants it
             if not np.isfinite(part).all():
                 raise SparsightError(f"Embeddings from row {first:,} on hold a number that isn't finite.")
             codes[first : first + len(part)] = np.packbits(self(torch.from_numpy(part)).numpy() > 0, axis=1)

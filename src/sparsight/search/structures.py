@@ -20,7 +20,7 @@ LARGEST_FLAT = 2_000_000
 """Up to so many codes, all are compared with a query: nothing is missed, and it takes milliseconds."""
 _SAMPLES_PER_LIST = 64
 """Codes from which k-means learns where the centre of a list is; FAISS asks for 39 or more."""
-_SHARE_LOOKED_AT = 1 / 32
+_SHARE_LOOKED_AT, _FEWEST_LOOKED_AT = 1 / 32, 8
 """Of all lists, those nearest to the query."""
 _LINKS, _BREADTH = 16, 128
 """Of the graph: links of each code, and how many candidates a search keeps."""
@@ -140,7 +140,7 @@ def _lists(bits: int, codes: Bits) -> Any:
     index.cp.max_points_per_centroid = _SAMPLES_PER_LIST
     index.cp.min_points_per_centroid = 1  # so few codes that FAISS would warn are no trouble
     index.train(np.ascontiguousarray(codes))
-    index.nprobe = max(1, round(count * _SHARE_LOOKED_AT))
+    index.nprobe = min(count, max(_FEWEST_LOOKED_AT, round(count * _SHARE_LOOKED_AT)))
     return index
 
 
