@@ -27,16 +27,16 @@ class Learning:
         noise: standard deviation of what is added to components, whose mean square is 1.
         temperature: that similarities of codes, from -1 to 1, are divided by.
         batch: pairs of a step.
-        steps: at most; with few embeddings there are no more than 100 for each of their batches.
+        steps: at most; with few embeddings there are no more than 50 for each of their batches.
         learning_rate: the highest, of AdamW on one cycle.
     """
 
-    neighbours: int = 30
+    neighbours: int = 20
     hidden: int = 512
     dropout: float = 0.2
     noise: float = 0.3
     temperature: float = 0.3
-    batch: int = 512
+    batch: int = 256
     steps: int = 2000
     learning_rate: float = 3e-3
 
@@ -100,7 +100,7 @@ def nearest(values: Tensor, count: int) -> Tensor:
 
 def _fit(network: nn.Sequential, values: Tensor, neighbours: Tensor, learning: Learning) -> None:
     batch = min(learning.batch, len(values))
-    steps = min(learning.steps, 100 * math.ceil(len(values) / batch))
+    steps = min(learning.steps, 50 * math.ceil(len(values) / batch))
     optimizer = torch.optim.AdamW(network.parameters(), learning.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning.learning_rate, steps)
     for pairs in _draw(values, neighbours, batch, steps):
