@@ -21,7 +21,8 @@ a time on one thread, 10 neighbours; processor time, which tells the same on a b
     NumPy        exclusive or, bit counts, partial sort
 
 Recall is the share of the 10 found that are no farther than the 10th of an exact search. The size is that of the
-index's folder, ids and addresses of the photos included; the time to build is from embeddings to the finished index.
+index's folder, ids and addresses of the photos included; memory is what the process holds more once the index is open
+and has been searched; the time to build is from embeddings to the finished index.
 """
 
 import argparse
@@ -32,11 +33,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from common.photo_sets import CACHE, MEAN, STD, Collection, cifar10, digits, pretrained
 from threadpoolctl import threadpool_limits
@@ -201,33 +202,41 @@ def with_faiss(codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda query: index.search(query[None], NEIGHBOURS)[0][0]
 
 
-def speed(place: Path, embeddings: Embeddings, dataset: Path, bits: int, queries: int) -> dict[str, dict[str, float]]:
+def build(folder: Path, inputs: tuple[Embeddings, Path], bits: int, structure: str) -> tuple[Index, dict[str, float]]:
+    """Build an index and open it; tell what that took, and what it takes up."""
+    began = time.process_time()
+    build_index(*inputs, folder, IndexOptions(code="itq", bits=bits, structure=structure))
+    spent = time.process_time() - began
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    before = psutil.Process().memory_info().rss
+    index = Index(folder)
+    index.search(index.codes[0], NEIGHBOURS)
+    held = psutil.Process().memory_info().rss - before
+    return index, {
+        "build_seconds": round(spent, 1),
+        "megabytes": round(size / 1e6, 1),
+        "memory_megabytes": round(held / 1e6, 1),
+    }
+
+
+def speed(place: Path, inputs: tuple[Embeddings, Path], bits: int, queries: int) -> dict[str, dict[str, float]]:
     """Build both indexes, search them and their peers, and print a table."""
-    print(f"\n{len(embeddings):,} codes of {bits} bits, {NEIGHBOURS} neighbours")
+    print(f"\n{len(inputs[0]):,} codes of {bits} bits, {NEIGHBOURS} neighbours")
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
-    told: dict[str, dict[str, float]] = {}
+    told: dict[str, dict[str, float]] = {"FAISS flat": {}, "NumPy": {}}
     for structure in ("flat", "ivf"):
-        began, folder = time.process_time(), place / f"{structure}-{bits}"
-        build_index(embeddings, dataset, folder, IndexOptions(code="itq", bits=bits, structure=structure))
-        spent = time.process_time() - began
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        index = Index(folder)
-        told[structure] = {"build_seconds": round(spent, 1), "megabytes": round(size / 1e6, 1)}
+        index, told[structure] = build(place / f"{structure}-{bits}", inputs, bits, structure)
         ways[structure] = lambda query, index=index: index.search(query, NEIGHBOURS).distances
     codes = np.array(index.codes)
     ways |= {"FAISS flat": with_faiss(codes), "NumPy": with_numpy(codes)}
-    rows = np.random.default_rng(1).integers(0, len(codes), queries)
-    noise = np.packbits(np.random.default_rng(2).random((queries, bits)) < 0.05, axis=1)
-    asked = codes[rows] ^ noise
+    asked = codes[np.random.default_rng(1).integers(0, len(codes), queries)]
+    asked ^= np.packbits(np.random.default_rng(2).random((queries, bits)) < 0.05, axis=1)
     _, exact = per_second(ways["FAISS flat"], asked)
-    print(f"  {'':<12}{'queries/s':>10}{'recall':>8}{'build':>9}{'size':>10}")
     for name, way in ways.items():
         rate, found = per_second(way, asked)
         hits = [(mine <= best[-1]).sum() / NEIGHBOURS for mine, best in zip(found, exact, strict=True)]
-        row = told.setdefault(name, {})
-        row.update(queries_per_second=round(rate, 1), recall=round(float(np.mean(hits)), 4))
-        built = f"{row['build_seconds']:>7.1f} s{row['megabytes']:>7.1f} MB" if "megabytes" in row else ""
-        print(f"  {name:<12}{rate:>10.1f}{row['recall']:>8.3f}{built}", flush=True)
+        told[name] |= {"queries_per_second": round(rate, 1), "recall": round(float(np.mean(hits)), 4)}
+    print(pd.DataFrame(told).T.to_string(na_rep=""))
     return told
 
 
@@ -238,7 +247,6 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="CIFAR-10 as train/<class>/*.jpg")
     arguments = parser.parse_args()
     count, queries, lengths = (100_000, 50, (32,)) if arguments.quick else (1_000_000, 200, BITS)
-    results: dict[str, Any] = {}
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     with threadpool_limits(1), tempfile.TemporaryDirectory() as place:
@@ -248,7 +256,7 @@ def main() -> None:
             sets += filter(None, [by_imagenet(photos)])
         precision = {features.name: retrieval(features, lengths) for features in sets}
         inputs = write_inputs(Path(place), count)
-        results = {str(bits): speed(Path(place), *inputs, bits, queries) for bits in (64, 256)}
+        results = {str(bits): speed(Path(place), inputs, bits, queries) for bits in (64, 256)}
 
     def ratio(way: str, peer: str) -> float:
         rates = [each[way]["queries_per_second"] / each[peer]["queries_per_second"] for each in results.values()]

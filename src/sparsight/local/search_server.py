@@ -16,6 +16,7 @@ from sparsight.local.processes import HOST
 
 MOST_BYTES = 16 * 2**20
 """Of a photo that somebody asks about."""
+_MOST_PASSED_OVER = 16 * MOST_BYTES
 _READING_SECONDS = 30.0
 _PAGE = Path(__file__).with_name("search_page.html")
 _HEADERS = {
@@ -160,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdecimal()):
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Say how long the photo is, with Content-Length.")
         if int(length) > MOST_BYTES:
+            self._pass_over(int(length))
             raise _Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A photo can have {MOST_BYTES / 2**20:.0f} MiB at most."
             )
@@ -167,6 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
         if len(content) != int(length):
             raise _Refused(HTTPStatus.BAD_REQUEST, "The photo ended too early.")
         return content
+
+    def _pass_over(self, length: int) -> None:
+        """Read what won't be looked at, up to a limit: whoever is still sending doesn't hear an answer."""
+        left = min(length, _MOST_PASSED_OVER)
+        while left > 0 and (part := self.rfile.read(min(left, 2**16))):
+            left -= len(part)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
         """Say nothing: what is asked isn't worth a line each."""
