@@ -20,7 +20,7 @@ from sparsight.search.codes import find_code
 from sparsight.search.generations import changing, name_of, write_generation
 from sparsight.search.index import CODE, CODES, PHOTOS, STRUCTURE, Index, IndexDescription
 from sparsight.search.photos import SCHEMA, photos_of, write_photos
-from sparsight.search.structures import Structure, StructureName, resolve_structure
+from sparsight.search.structures import Rows, Structure, StructureName, resolve_structure
 
 _CODE_FILE = f"{CODE}.safetensors"
 
@@ -100,13 +100,7 @@ def add_photos(folder: Path, embeddings: Embeddings, dataset: Path) -> Change:
         check_model(index.description, embeddings)
         photos, codes = photos_of(embeddings, dataset), index.code.encode(embeddings.values)
         before = index.photos.table()
-        places = pc.index_in(photos["id"], value_set=before["id"])
-        fresh = np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False))
-        known = np.setdiff1d(np.arange(len(photos)), fresh)
-        there = places.drop_null().to_numpy()
-        _check_containers(before.take(there), photos.take(known))
-        rows = np.concatenate([np.arange(len(before)), len(before) + fresh])
-        rows[there] = len(before) + known
+        rows, fresh = _merged(before, photos)
         all_codes = np.concatenate([index.codes, codes])[rows]
         table = pa.concat_tables([before, photos]).take(rows)
         recoded = (all_codes[: len(before)] != index.codes).any(axis=1)
@@ -185,6 +179,21 @@ def _describe(embeddings: Embeddings, options: IndexOptions, structure: Structur
             f"The manifest of {embeddings.folder} doesn't tell how they were made: {error}",
             hint="Make them with embed.",
         ) from error
+
+
+def _merged(before: pa.Table, photos: pa.Table) -> tuple[Rows, Rows]:
+    """Find which rows of two tables, one after the other, make that of all photos, and which of the second are new.
+
+    Raises:
+        SparsightError: two photos of the same id are of different containers.
+    """
+    places = pc.index_in(photos["id"], value_set=before["id"])
+    fresh = np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False))
+    known, there = np.setdiff1d(np.arange(len(photos)), fresh), places.drop_null().to_numpy()
+    _check_containers(before.take(there), photos.take(known))
+    rows = np.concatenate([np.arange(len(before)), len(before) + fresh])
+    rows[there] = len(before) + known
+    return rows, fresh
 
 
 def _check_containers(before: pa.Table, photos: pa.Table) -> None:
