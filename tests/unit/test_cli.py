@@ -43,6 +43,14 @@ SURFACE = {
     "models promote": ["MODEL", "--metric", "--by", "--images", "--force", "--no-services", *WORKSPACE],
     "models download": ["MODEL", "--into", "--no-services", *WORKSPACE],
     "models export": ["MODEL", "--onnx", "--no-services", *WORKSPACE],
+    "index build": ["FOLDER", "--embeddings", "--dataset", "--code", "--bits", "--structure", "--seed"],
+    "index add": ["FOLDER", "--embeddings", "--dataset"],
+    "index remove": ["FOLDER", "[IDS]", "--file"],
+    "index search": [
+        *("FOLDER", "IMAGE", "--count", "--label", "--where", "--where-parameters", "--rerank", "--model", "--json"),
+        "--no-services",
+    ],
+    "index serve": ["FOLDER", "--port", "--where", "--where-parameters", "--rerank", "--model", "--no-services"],
 }
 HEAVY = {"azure", "torch", "mlflow", "pandas", "numpy", "rich.table", "psutil"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, labels, models, pipelines, running, schedules, services
+from sparsight.cli import cloud, data, history, index, labels, models, pipelines, running, schedules, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
+app.add_typer(index.app, name="index")
 
 
 def main(root: Path, arguments: list[str] | None = None) -> None:

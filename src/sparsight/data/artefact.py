@@ -21,6 +21,7 @@ VERSIONS = {
     "comparison": 1,
     "verdict": 1,
     "embeddings": 1,
+    "index": 1,
     "predictions": 1,
     "selection": 1,
     "frames": 1,
