@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from sparsight.data.artefact import read_manifest, write_text
 from sparsight.errors import SparsightError
 from sparsight.models.autoencoder import Autoencoder, AutoencoderDescription
 from sparsight.models.codec.contexts import Contexts, without_contexts
-from sparsight.models.folder import DESCRIPTION, Description, kind_of, read_weights, write_weights
+from sparsight.models.folder import DESCRIPTION, Description, named_network, read_weights, write_weights
 
 
 class AutoencoderModel(Description):
@@ -19,7 +19,9 @@ class AutoencoderModel(Description):
 
     kind: Literal["autoencoder"] = "autoencoder"
     autoencoder: AutoencoderDescription
-    hyperparameters: dict[str, Any] = {}
+    image_size: int = Field(description="edge of the images that were trained on, in pixels; others do as well")
+    resize: Literal["fit", "crop", "squash"] = Field(description="how these were made square")
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
 
 
 def write_autoencoder(folder: Path, model: AutoencoderModel, network: Autoencoder, contexts: Contexts | None) -> None:
@@ -36,7 +38,7 @@ def read_autoencoder_model(folder: Path) -> AutoencoderModel:
         SparsightError: not a model artefact, another kind of model, or a description this version doesn't know.
     """
     read_manifest(folder, "model")
-    if (kind := kind_of(folder)) != "autoencoder":
+    if (kind := named_network(folder)[0]) != "autoencoder":
         raise SparsightError(
             f"{folder} holds a {kind}; expected an autoencoder.", hint="Train one with train_autoencoder."
         )

@@ -83,14 +83,19 @@ def write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
     save_file(tensors, folder / WEIGHTS)
 
 
-def kind_of(folder: Path) -> str:
-    """Say what kind of model a folder's model.json tells of: `backbone`, `classifier` or `autoencoder`.
+def named_network(folder: Path) -> tuple[str, str]:
+    """Say what kind of model a folder's model.json tells of, and its network: the backbone's name, or the design.
+
+    Returns:
+        `backbone`, `classifier` or `autoencoder`; and the network's name.
 
     Raises:
-        SparsightError: there is no such file, or it says nothing of the kind.
+        SparsightError: there is no such file, or it tells nothing of the kind.
     """
     try:
-        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["kind"])
+        told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        kind = str(told["kind"])
+        return kind, str(told["autoencoder"]["design"] if kind == "autoencoder" else told["backbone"]["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SparsightError(f"{folder / DESCRIPTION} isn't a model description: {error!r}.") from error
 
@@ -102,7 +107,7 @@ def read_description(folder: Path) -> ModelDescription:
         SparsightError: not a model artefact, another kind of model, or a description this version doesn't know.
     """
     read_manifest(folder, "model")
-    if (kind := kind_of(folder)) == "autoencoder":
+    if (kind := named_network(folder)[0]) == "autoencoder":
         raise SparsightError(
             f"{folder} holds an {kind}; expected a backbone or a classifier.",
             hint="Train one with train_moco or train_classifier.",

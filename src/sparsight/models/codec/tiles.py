@@ -35,7 +35,8 @@ def tiles(height: int, width: int, reach: int, side: int = CELLS) -> Iterator[Ti
     the grid's edge both see the same zeros. So results are put side by side, and nothing is stored twice.
 
     Args:
-        height: of the grid, in cells; so is `width`.
+        height: of the grid, in cells.
+        width: of the grid, in cells.
         reach: cells that the result in one cell depends on, to each side.
         side: of a tile's inner part.
     """
