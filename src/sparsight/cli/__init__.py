@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, labels, models, pipelines, running, schedules, services
+from sparsight.cli import cloud, codec, data, history, labels, models, pipelines, running, schedules, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("submit")(cloud.submit)
 app.command("jobs")(cloud.jobs)
 app.command("fetch")(cloud.fetch)
 app.command("schedule")(schedules.schedule)
+app.command("compress")(codec.compress)
+app.command("decompress")(codec.decompress)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")

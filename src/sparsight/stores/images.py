@@ -194,6 +194,22 @@ class ImageStore:
                 await asyncio.sleep(_pause(number, error))
         raise AssertionError("tries is at least 1")
 
+    async def names(self, prefix: str) -> list[str]:
+        """List blobs, sorted, as `container/blob name`.
+
+        Args:
+            prefix: `container/beginning of names`; a container alone lists all of it.
+
+        Raises:
+            SparsightError: there is no such container.
+        """
+        container, _, beginning = prefix.partition("/")
+        blobs = self._service.get_container_client(container).list_blob_names(name_starts_with=beginning)
+        try:
+            return sorted([f"{container}/{name}" async for name in blobs])
+        except ResourceNotFoundError as error:
+            raise SparsightError(f"{self.endpoint} has no container {container!r}.") from error
+
     async def _get(self, url: str, uri: str) -> bytes:
         await self._authorise()
         target = URL(f"{url}?{self._signature}" if self._signature else url, encoded=True)

@@ -1,7 +1,6 @@
 """What a trained autoencoder comes to: the context model of its bits, and size and quality at each rate."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsight.data.corruption import resize_by_area
 from sparsight.data.packed import PackedImages
 from sparsight.models.autoencoder import Autoencoder
 from sparsight.models.autoencoder_folder import load_autoencoder
 from sparsight.models.codec.container import OVERHEAD
 from sparsight.models.codec.contexts import Bits, Contexts, learn_contexts
 from sparsight.models.codec.packing import chances_of, cost
+from sparsight.models.codec.rates import Rate
 from sparsight.models.ssim import psnr, ssim
 from sparsight.training.autoencoder import AutoencoderTrainer, rates
 from sparsight.training.inference import batches
@@ -22,23 +23,6 @@ from sparsight.training.loop import fetch_batches
 
 LEARNED_FROM = 300
 """Training images that the context model is learned from, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """Means over images when so many channels of the code are kept.
-
-    Attributes:
-        channels: that are kept.
-        bits_per_pixel: of the whole compressed file, header included; of floats, 16 bits each.
-        ssim: against the images themselves.
-        psnr: in decibels.
-    """
-
-    channels: int
-    bits_per_pixel: float
-    ssim: float
-    psnr: float
 
 
 def contexts_of(trainer: AutoencoderTrainer) -> Contexts | None:
@@ -74,6 +58,25 @@ def reconstruct(network: Autoencoder, images: Tensor, kept: int | None = None) -
     """Encode and decode images, float N x 3 x H x W of 0 to 1, with so many channels kept, by default all."""
     channels = torch.full((len(images),), kept or network.description.channels, device=images.device)
     return network(images, channels)[0].clamp(0, 1)  # type: ignore[no-any-return]
+
+
+def whole_images(images: PackedImages, positions: NDArray[np.int64], image_size: int, device: torch.device) -> Tensor:
+    """Whole images as a network takes them, resized by area where `image_size` isn't 0: float, N x 3 x H x W."""
+    pixels = torch.from_numpy(images.gather(positions)).to(device).permute(0, 3, 1, 2).float() / 255
+    return resize_by_area(pixels, image_size) if image_size else pixels
+
+
+def pictures(
+    trainer: AutoencoderTrainer, measured: Sequence[Rate], positions: NDArray[np.int64]
+) -> dict[str, NDArray[np.uint8]]:
+    """Originals, and what becomes of them at each rate, by title: uint8, N x H x W x 3."""
+    clean = trainer.whole(positions)
+    rows = {"Original": clean}
+    for rate in measured:
+        rows[f"{rate.bits_per_pixel:.2f} bits a pixel, SSIM {rate.ssim:.3f}"] = reconstruct(
+            trainer.network, clean, rate.channels
+        )
+    return {title: (row * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for title, row in rows.items()}
 
 
 @torch.no_grad()
