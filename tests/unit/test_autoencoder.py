@@ -1,4 +1,4 @@
-"""Autoencoders: shapes and rates, tiles that make no seams, learning, and training that goes on after an interruption."""
+"""Autoencoders: shapes and rates, tiles without seams, learning, and training that goes on after an interruption."""
 
 import json
 

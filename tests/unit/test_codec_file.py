@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsight.models.codec.container import OVERHEAD, CompressedError, CompressedImage
 from sparsight.models.codec.contexts import Board, Contexts, learn_contexts
-from sparsight.models.codec.packing import chances_of, cost, pack, unpack
+from sparsight.models.codec.packing import affordable, cost, pack, unpack
 from sparsight.models.codec.tiles import tiles
 
 PLANES = 4
@@ -34,20 +34,26 @@ def contexts():
 def test_any_bits_of_any_shape_come_back(contexts, planes, height, width, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     bits = (rng.random((planes, height, width)) < data.draw(st.floats(0, 1))).astype(np.uint8)
-    chances = chances_of(bits, contexts)
-    packed = pack(bits, chances)
+    packed = pack(bits, contexts)
     np.testing.assert_array_equal(unpack(packed, bits.shape, contexts), bits)
-    assert 8 * len(packed) <= cost(bits, chances)[-1] + 64
+    assert 8 * len(packed) <= cost(bits, contexts)[-1] + 64
 
 
 def test_what_follows_from_other_bits_is_saved(contexts):
     bits = related_bits(1, 32, seed=1)[0]
-    each = np.diff(cost(bits, chances_of(bits, contexts)), prepend=0) / 32**2
+    each = np.diff(cost(bits, contexts), prepend=0) / 32**2
     smooth, nearly, both, random = each
     assert smooth < 0.85
     assert nearly < 0.45
     assert both < 0.1
     assert 0.97 < random < 1.05
+
+
+def test_as_many_planes_are_affordable_as_their_costs_say(contexts):
+    bits = related_bits(1, 16, seed=2)[0]
+    costs = cost(bits, contexts)
+    for budget in (0.0, *(costs - 0.01), *(costs + 0.01)):
+        assert affordable(bits, contexts, budget) == int((costs <= budget).sum())
 
 
 def test_a_context_model_comes_back_from_weights(contexts):
@@ -130,7 +136,7 @@ def test_what_a_header_may_not_say_is_refused_before_anything_is_made(content, m
 def test_more_bytes_than_bits_are_refused(contexts):
     bits = related_bits(1, 16)[0]
     with pytest.raises(CompressedError, match="more bits than"):
-        unpack(pack(bits, chances_of(bits, contexts)) + bytes(range(64)), bits.shape, contexts)
+        unpack(pack(bits, contexts) + bytes(range(64)), bits.shape, contexts)
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), reach=st.integers(0, 5), side=st.integers(1, 16))

@@ -14,7 +14,7 @@ from sparsight.models.autoencoder import Autoencoder
 from sparsight.models.autoencoder_folder import load_autoencoder
 from sparsight.models.codec.container import OVERHEAD
 from sparsight.models.codec.contexts import Bits, Contexts, learn_contexts
-from sparsight.models.codec.packing import chances_of, cost
+from sparsight.models.codec.packing import cost
 from sparsight.models.codec.rates import Rate
 from sparsight.models.ssim import psnr, ssim
 from sparsight.training.autoencoder import AutoencoderTrainer, rates
@@ -39,7 +39,7 @@ def measure_rates(trainer: AutoencoderTrainer, contexts: Contexts | None, positi
     scores: dict[int, list[Tensor]] = {}
     for bits, clean in _encoded(trainer, positions):
         pixels = clean.shape[2] * clean.shape[3]
-        costs = [cost(each, chances_of(each, contexts)) for each in bits] if contexts else []
+        costs = [cost(each, contexts) for each in bits] if contexts else []
         for kept in rates(trainer.network):
             made = reconstruct(trainer.network, clean, kept)
             scores.setdefault(kept, []).append(torch.stack([ssim(made, clean), psnr(made, clean)]))

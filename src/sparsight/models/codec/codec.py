@@ -15,7 +15,7 @@ from sparsight.models.autoencoder import REACH
 from sparsight.models.autoencoder_folder import load_autoencoder
 from sparsight.models.codec.container import LONGEST_SIDE, OVERHEAD, CompressedError, CompressedImage
 from sparsight.models.codec.contexts import Bits, Contexts
-from sparsight.models.codec.packing import chances_of, cost, pack, unpack
+from sparsight.models.codec.packing import affordable, pack, unpack
 from sparsight.models.codec.tiles import Tile, scaled, tiles
 from sparsight.models.folder import WEIGHTS
 
@@ -76,11 +76,10 @@ class Codec:
                 f"An image of {width:,} x {height:,} pixels can't be compressed; at most {MAX_PIXELS:,}."
             )
         bits = self.bits_of(pixels)
-        chances = chances_of(bits, self.contexts)
         if bits_per_pixel is not None:
-            bits = bits[: self._affordable(cost(bits, chances), bits_per_pixel * height * width)]
+            bits = bits[: self._affordable(bits, bits_per_pixel * height * width)]
+        packed = pack(bits, self.contexts)
         grey = bool((pixels == pixels[..., :1]).all())
-        packed = pack(bits, chances)
         return CompressedImage(
             width=width, height=height, grey=grey, channels=len(bits), model=self.model, packed=packed
         ).to_bytes()
@@ -135,11 +134,10 @@ class Codec:
         self._each(decode, tiles(height, width, REACH))
         return pixels
 
-    def _affordable(self, costs: NDArray[np.float64], budget: float) -> int:
-        """How many channels fit into so many bits: whole stages, at least one."""
+    def _affordable(self, bits: Bits, budget: float) -> int:
+        """How many channels fit into so many bits, the header among them: whole stages, at least one."""
         step = self.description.step
-        overhead = 8 * OVERHEAD + 32 * _MOST_WORDS_MORE
-        fitting = int(np.searchsorted(costs + overhead, budget, side="right"))
+        fitting = affordable(bits, self.contexts, budget - 8 * OVERHEAD - 32 * _MOST_WORDS_MORE)
         return max(step, fitting // step * step)
 
     def _each(self, work: Callable[[Tile], None], given: Iterable[Tile]) -> None:

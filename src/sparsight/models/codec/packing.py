@@ -9,29 +9,31 @@ from numpy.typing import NDArray
 from sparsight.models.codec.container import CompressedError
 from sparsight.models.codec.contexts import Bits, Board, Contexts, passes
 
-Chances = list[NDArray[np.float64]]
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
 
-def chances_of(bits: Bits, contexts: Contexts) -> Chances:
-    """For each plane and pass of bits, planes x h x w, the probabilities of a 1 that a decoder will know."""
-    board = Board(*bits.shape[1:])
-    planes = board.lay(bits)
-    return [contexts.chances_of(board, planes, plane, number) for plane, number in passes(len(bits))]
-
-
-def cost(bits: Bits, chances: Chances) -> NDArray[np.float64]:
+def cost(bits: Bits, contexts: Contexts) -> NDArray[np.float64]:
     """Bits that coding takes up to and with each plane: float64, planes; a file has some 32 more."""
     each = np.zeros(len(bits))
-    for (plane, _), symbols, likely in zip(passes(len(bits)), _symbols(bits), chances, strict=True):
-        each[plane] -= np.log2(np.where(symbols == 1, likely, 1 - likely)).sum()
+    for plane, symbols, likely in _coded(bits, contexts):
+        each[plane] += _information(symbols, likely)
     return np.cumsum(each)
 
 
-def pack(bits: Bits, chances: Chances) -> bytes:
+def affordable(bits: Bits, contexts: Contexts, budget: float) -> int:
+    """Count the planes that can be coded with so many bits, looking at no more of them than that takes."""
+    spent = 0.0
+    for plane, symbols, likely in _coded(bits, contexts):
+        spent += _information(symbols, likely)
+        if spent > budget:
+            return plane
+    return len(bits)
+
+
+def pack(bits: Bits, contexts: Contexts) -> bytes:
     """Code bits, uint8 planes x h x w, plane by plane."""
     encoder = constriction.stream.queue.RangeEncoder()
-    for symbols, likely in zip(_symbols(bits), chances, strict=False):
+    for _, symbols, likely in _coded(bits, contexts):
         encoder.encode(symbols, _BERNOULLI, likely)
     words: NDArray[np.uint32] = encoder.get_compressed()
     return words.astype("<u4").tobytes()
@@ -54,9 +56,15 @@ def unpack(packed: bytes, shape: tuple[int, int, int], contexts: Contexts) -> Bi
     return board.bits(planes)
 
 
-def _symbols(bits: Bits) -> Iterator[NDArray[np.int32]]:
-    """The bits in the order in which they are coded, a pass at a time."""
+def _coded(bits: Bits, contexts: Contexts) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float64]]]:
+    """Pass by pass the plane, its bits, and the probabilities of a 1 that a decoder will know."""
     board = Board(*bits.shape[1:])
     planes = board.lay(bits)
     for plane, number in passes(len(bits)):
-        yield board.look(planes, (plane, 0, 0), number).astype(np.int32)
+        symbols = board.look(planes, (plane, 0, 0), number).astype(np.int32)
+        yield plane, symbols, contexts.chances_of(board, planes, plane, number)
+
+
+def _information(symbols: NDArray[np.int32], likely: NDArray[np.float64]) -> float:
+    """Bits that symbols cost which are 1 with these probabilities."""
+    return -float(np.log2(np.where(symbols == 1, likely, 1 - likely)).sum())
