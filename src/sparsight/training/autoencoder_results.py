@@ -21,7 +21,7 @@ from sparsight.training.autoencoder import AutoencoderTrainer, rates
 from sparsight.training.inference import batches
 from sparsight.training.loop import fetch_batches
 
-LEARNED_FROM = 300
+LEARNED_FROM = 200
 """Training images that the context model is learned from, at most."""
 
 

@@ -22,7 +22,7 @@ PASSES = 2
 SCALE = 2**16
 """Probabilities are stored as parts of this."""
 _AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1))
-_SHORTLIST = 24
+_SHORTLIST = 12
 _LEAST_GAIN = 0.0005
 """Bits: a context that saves less of each bit isn't worth its memory."""
 _PREFIX = "contexts."
