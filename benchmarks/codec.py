@@ -18,7 +18,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -240,7 +239,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="train for a minute, measure fewer photos")
     quick = parser.parse_args().quick
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     grey = photos()
     test, rest = grey[: 40 if quick else TEST], grey[TEST:]
     options = AutoencoderOptions(

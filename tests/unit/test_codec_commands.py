@@ -55,8 +55,9 @@ def test_a_folder_of_images_of_any_size_comes_back(model, photos, tmp_path, caps
     back = files(tmp_path / "back")
     assert set(back) == {"grey.png", "deep/er/photo.JPG.png", "deep/wide.webp.png", "big.tif.png"}
     for name, path in back.items():
-        assert Image.open(path).size == SIZES[name if name in SIZES else name.removesuffix(".png")]
-    assert Image.open(back["grey.png"]).mode == "L"
+        with Image.open(path) as picture:
+            assert picture.size == SIZES[name if name in SIZES else name.removesuffix(".png")]
+            assert picture.mode == ("L" if name == "grey.png" else "RGB")
 
 
 def test_a_budget_is_kept(model, photos, tmp_path, capsys):
