@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sparsight.data.corruption import Corruption, random_crops, resize_by_area
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
+from sparsight.evaluation.view_agreement import compare_views
 from sparsight.models.autoencoder import REACH, Autoencoder, AutoencoderDescription
 from sparsight.models.barlow import Agreement, barlow_loss, cross_correlation
 from sparsight.models.classifier import load_backbone
@@ -20,7 +21,7 @@ from sparsight.models.codec.tiles import scaled, tiles
 from sparsight.models.ssim import ssim
 from sparsight.steps.train_autoencoder import Arguments, main
 from sparsight.training.autoencoder import CHECKPOINT, AutoencoderOptions, AutoencoderTrainer
-from sparsight.training.autoencoder_results import whole_codes
+from sparsight.training.autoencoder_results import whole_codes, whole_images
 from tests.packed_images import write_packed_images
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
@@ -132,7 +133,11 @@ def test_tiles_give_what_the_whole_image_gives(description):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"channels": 20}, "multiples of 8"), ({"cell": 4}, "cells of 8 pixels a side")],
+    [
+        ({"channels": 20}, "multiples of 8"),
+        ({"cell": 4}, "cells of 8 pixels a side"),
+        ({"cell": 3}, "cell is 3; expected 2, 4, 8"),
+    ],
 )
 def test_numbers_that_the_residual_design_cannot_have_are_refused(wrong, message):
     with pytest.raises(SparsightError, match=message):
@@ -175,6 +180,24 @@ def test_cross_correlation_is_numpys_and_tells_copies_from_strangers():
     assert same.off_diagonal < 0.01
     assert Agreement.of(cross_correlation(first, second)).diagonal < 0.1
     assert barlow_loss(first, first) < 0.01 < barlow_loss(first, second)
+
+
+def test_perfect_copies_are_seen_alike_and_blank_ones_are_not(digits):
+    images = PackedImages(digits)
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(192, 16))
+
+    def prepare(positions):
+        return whole_images(images, positions, 0, CPU)
+
+    normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    same = compare_views(encoder, normalisation, images, prepare, lambda batch: batch)
+    blank = compare_views(encoder, normalisation, images, prepare, lambda batch: 0 * batch + batch.flatten()[0])
+    assert same.agreement.diagonal == pytest.approx(1, abs=1e-4)
+    assert same.probes["knn_agreement"] == same.probes["linear_agreement"] == 1
+    assert same.probes["knn_originals"] == same.probes["knn_reconstructions"] > 0.7
+    assert blank.agreement.diagonal < 0.1
+    assert blank.probes["knn_agreement"] < 0.4
 
 
 # Training

@@ -32,6 +32,11 @@ app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 
 
+def console() -> None:
+    """Run a command in the repository that is the working directory: what the script `sparsight` does."""
+    main(Path.cwd())
+
+
 def main(root: Path, arguments: list[str] | None = None) -> None:
     """Run a command and end the process.
 

@@ -23,6 +23,8 @@ from sparsight.models.hashing import STAGE_BITS, CellCodes, StagedSigns, princip
 
 REACH = 10
 """Cells: nothing farther away than this has a part in a cell of the code, nor in its pixels when they are decoded."""
+CELLS = (2, 4, 8)
+"""Pixels a side that a cell of a code may stand for."""
 _LATENTS = 96
 _REFERENCE_FEATURES = 64
 _GREY = 0.5
@@ -34,7 +36,7 @@ class AutoencoderDescription(Description):
     design: Literal["reference", "residual"]
     binary: bool = Field(description="whether cells hold signs, or floats")
     channels: int = Field(ge=1, le=1024, description="signs or floats in a cell")
-    cell: Literal[2, 4, 8] = Field(description="pixels a side that a cell stands for; 8 in the residual design")
+    cell: int = Field(description="pixels a side that a cell stands for; 8 in the residual design")
     code_bits: int = Field(ge=8, le=1024, description="bits of the code of a whole image")
 
     @property
@@ -137,6 +139,8 @@ class Autoencoder(nn.Module):
 
 
 def _check(description: AutoencoderDescription) -> None:
+    if description.cell not in CELLS:
+        raise SparsightError(f"cell is {description.cell}; expected {', '.join(map(str, CELLS))}.")
     if description.design != "residual":
         return
     if description.cell != BLOCK:
