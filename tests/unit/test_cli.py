@@ -38,6 +38,8 @@ SURFACE = {
     "jobs": ["[JOB]", "--limit", "--wait", "--cancel", *WORKSPACE],
     "fetch": ["JOB", "[STEP]", "--into", *WORKSPACE],
     "schedule": ["[NAME]", "--set", "--compute", "--off", "--dry-run", *WORKSPACE],
+    "compress": ["SOURCES", "--model", "--out", "--bpp", "--jobs", "--no-services"],
+    "decompress": ["SOURCES", "--model", "--out", "--jobs", "--no-services"],
     "models list": ["[NAME]", "--no-services", *WORKSPACE],
     "models show": ["MODEL", "--no-services", *WORKSPACE],
     "models promote": ["MODEL", "--metric", "--by", "--images", "--force", "--no-services", *WORKSPACE],

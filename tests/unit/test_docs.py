@@ -213,7 +213,12 @@ def test_values_named_in_sentences_are_allowed_ones():
 
 @pytest.mark.parametrize(
     ("page", "name", "least"),
-    [("pretraining.md", "train_moco", 25), ("swav.md", "train_swav", 17), ("classification.md", "train_classifier", 8)],
+    [
+        ("pretraining.md", "train_moco", 25),
+        ("swav.md", "train_swav", 17),
+        ("classification.md", "train_classifier", 8),
+        ("compression.md", "train_autoencoder", 18),
+    ],
 )
 def test_defaults_in_tables_are_the_components(page, name, least):
     """Rows such as `| `epochs`, `batch_size` | 100, 128 | ... |`; those that leave the defaults out are passed over."""

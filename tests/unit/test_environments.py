@@ -132,6 +132,23 @@ def test_the_images_have_horovod_and_what_it_imports():
     assert "build_horovod.py --mpi --install" in dockerfile("cpu")
 
 
+def test_the_codecs_image_holds_the_code_and_runs_the_two_commands_alone():
+    content = dockerfile("codec")
+    assert re.findall(r"^FROM .*$", content, re.M) == re.findall(r"^FROM .*$", dockerfile("cpu"), re.M)
+    assert re.findall(r"^USER (\S+)$", content, re.M)[-1] == "1000"
+    assert all((ROOT / path).exists() for path in re.findall(r"^COPY (\S+) ", content, re.M))
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", content, re.M)
+    assert yaml.safe_load(entry) == ["python", "-m", "sparsight.cli.codec"]
+    ended = subprocess.run(
+        [sys.executable, *yaml.safe_load(entry)[1:], "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"^  (\w+)  ", ended.stdout, re.M) == ["compress", "decompress"]
+
+
 def test_what_a_gpu_makes_faster_runs_in_its_image_and_the_rest_in_the_other():
     environments = {
         file.parent.name: yaml.safe_load(file.read_text())["environment"].split("/")[-2]

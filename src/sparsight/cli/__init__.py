@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, data, history, index, labels, models, pipelines, running, schedules, services
+from sparsight.cli import cloud, codec, data, history, index, labels, models, pipelines, running, schedules, services
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -24,11 +24,18 @@ app.command("submit")(cloud.submit)
 app.command("jobs")(cloud.jobs)
 app.command("fetch")(cloud.fetch)
 app.command("schedule")(schedules.schedule)
+app.command("compress")(codec.compress)
+app.command("decompress")(codec.decompress)
 app.add_typer(services.app, name="services")
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 app.add_typer(index.app, name="index")
+
+
+def console() -> None:
+    """Run a command in the repository that is the working directory: what the script `sparsight` does."""
+    main(Path.cwd())
 
 
 def main(root: Path, arguments: list[str] | None = None) -> None:

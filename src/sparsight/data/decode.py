@@ -1,6 +1,8 @@
 """Untrusted image bytes to small RGB arrays: every pixel format in, uint8 out, with limits checked before decoding."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +61,39 @@ def decode_image(content: bytes, size: int, resize: str = "fit", *, max_pixels: 
     """
     if resize not in RESIZES:
         raise SparsightError(f"resize is {resize!r}; expected one of {', '.join(RESIZES)}.")
+    with _opened(content, max_pixels) as image:
+        return _decode(image, size, resize)
+
+
+def decode_whole(content: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG, WebP or TIFF file in its own size, as `decode_image` does otherwise.
+
+    Args:
+        content: the whole file.
+        max_pixels: refuse an image whose header announces more, before any pixel is decoded.
+
+    Returns:
+        RGB, uint8, H x W x 3.
+
+    Raises:
+        DecodeError: the file is empty, truncated, damaged, too large or of another format.
+    """
+    with _opened(content, max_pixels) as image:
+        image.load()
+        turn, plain = _turn(image), _plain(image)
+        return np.array((plain if turn is None else plain.transpose(turn)).convert("RGB"))
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Open a file for the length of a block, whose errors are told as what is wrong with the file."""
     if not content:
         raise DecodeError("empty")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _decode(image, size, resize, max_pixels)
+            if image.width * image.height > max_pixels:
+                raise DecodeError("too large (pixels)")
+            yield image
     except (DecodeError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -72,9 +102,7 @@ def decode_image(content: bytes, size: int, resize: str = "fit", *, max_pixels: 
         raise DecodeError(_damage(content, error)) from error
 
 
-def _decode(image: Image.Image, size: int, resize: str, max_pixels: int) -> NDArray[np.uint8]:
-    if image.width * image.height > max_pixels:
-        raise DecodeError("too large (pixels)")
+def _decode(image: Image.Image, size: int, resize: str) -> NDArray[np.uint8]:
     width, height = _scaled(image.width, image.height, size, resize)
     # The JPEG decoder can leave out detail by itself; twice the edge asked for keeps what antialiasing needs.
     image.draft(None, (2 * width, 2 * height))

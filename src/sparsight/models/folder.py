@@ -1,5 +1,7 @@
 """The model artefact: weights and a description from which a model opens by itself, no pickle anywhere."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,18 +73,45 @@ class ModelDescription(Description):
 
 def write_model(folder: Path, description: ModelDescription, state: dict[str, torch.Tensor]) -> None:
     """Write weights.safetensors and model.json into a folder (the caller's `new_artefact` adds the manifest)."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / WEIGHTS)
+    write_weights(folder, state)
     write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
 
 
-def read_description(folder: Path) -> ModelDescription:
-    """Read and check a model folder's model.json.
+def write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as weights.safetensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / WEIGHTS)
+
+
+def named_network(folder: Path) -> tuple[str, str]:
+    """Say what kind of model a folder's model.json tells of, and its network: the backbone's name, or the design.
+
+    Returns:
+        `backbone`, `classifier` or `autoencoder`; and the network's name.
 
     Raises:
-        SparsightError: not a model artefact, or a description this version doesn't know.
+        SparsightError: there is no such file, or it tells nothing of the kind.
+    """
+    try:
+        told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        kind = str(told["kind"])
+        return kind, str(told["autoencoder"]["design"] if kind == "autoencoder" else told["backbone"]["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SparsightError(f"{folder / DESCRIPTION} isn't a model description: {error!r}.") from error
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read and check the model.json of a backbone's or classifier's folder.
+
+    Raises:
+        SparsightError: not a model artefact, another kind of model, or a description this version doesn't know.
     """
     read_manifest(folder, "model")
+    if (kind := named_network(folder)[0]) == "autoencoder":
+        raise SparsightError(
+            f"{folder} holds an {kind}; expected a backbone or a classifier.",
+            hint="Train one with train_moco or train_classifier.",
+        )
     try:
         return ModelDescription.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:

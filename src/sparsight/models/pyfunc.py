@@ -119,6 +119,25 @@ def save_pyfunc(folder: Path, description: ModelDescription) -> None:
         folder: the model folder, also an unfinished one.
         description: the content of its model.json.
     """
+    save_mlflow_model(
+        folder,
+        loader_module=__name__,
+        signature=signature_of(description, tells_distance=(folder / FAMILIARITY).is_file()),
+        input_example=example_input(description.preprocessing.image_size),
+    )
+
+
+def save_mlflow_model(
+    folder: Path, *, loader_module: str, signature: "ModelSignature", input_example: pd.DataFrame
+) -> None:
+    """Write `mlflow_model` into a model folder, for a module of this package to open.
+
+    Args:
+        folder: the model folder, also an unfinished one.
+        loader_module: the name of a module with `_load_pyfunc`.
+        signature: what goes in and what comes out.
+        input_example: something to try it with.
+    """
     from mlflow.models import Model
 
     target = folder / MLFLOW_MODEL
@@ -127,11 +146,11 @@ def save_pyfunc(folder: Path, description: ModelDescription) -> None:
     with tempfile.TemporaryDirectory(prefix="sparsight-") as place:
         _mlflow_pyfunc().save_model(
             path=str(target),
-            loader_module=__name__,
+            loader_module=loader_module,
             code_paths=[str(_copy_code(Path(place)))],
             mlflow_model=Model(model_uuid=_identity(folder).hex, utc_time_created=CREATED),
-            signature=signature_of(description, tells_distance=(folder / FAMILIARITY).is_file()),
-            input_example=example_input(description.preprocessing.image_size),
+            signature=signature,
+            input_example=input_example,
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
         )
     for name in _present(folder):

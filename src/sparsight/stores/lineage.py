@@ -28,7 +28,7 @@ class Lineage:
     """Where a model is from, and how good it was. What isn't known is empty.
 
     Attributes:
-        kind: `backbone` or `classifier`.
+        kind: `backbone`, `classifier` or `autoencoder`.
         backbone: its network.
         step: the component that trained it.
         run_id: the MLflow run, on Azure ML also the step's job.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
-from sparsight.models.folder import WEIGHTS, read_description
+from sparsight.models.folder import WEIGHTS, named_network
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.models import register_model
 from sparsight.stores.registry import ModelRegistry, ModelVersion
@@ -49,10 +49,10 @@ def publish(
     Raises:
         SparsightError: the name isn't allowed, or the registry can't be reached.
     """
-    description, origin = read_description(folder), images.origin
+    (kind, network), origin = named_network(folder), images.origin
     lineage = Lineage(
-        kind=description.kind,
-        backbone=description.backbone.name,
+        kind=kind,
+        backbone=network,
         step=step,
         run_id=run_id,
         pipeline_run=environment.get("SPARSIGHT_RUN") or environment.get("AZUREML_ROOT_RUN_ID", ""),

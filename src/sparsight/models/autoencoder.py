@@ -1,0 +1,152 @@
+"""Autoencoders with a grid of code cells between encoder and decoder, floats or bits, and one code of a whole image."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sparsight.errors import SparsightError
+from sparsight.models.autoencoder_layers import (
+    BLOCK,
+    Analysis,
+    Mixing,
+    Synthesis,
+    conv3x3,
+    reference_decoder,
+    reference_encoder,
+)
+from sparsight.models.binary import Rounding
+from sparsight.models.folder import Description
+from sparsight.models.hashing import STAGE_BITS, CellCodes, StagedSigns, principal_components
+
+REACH = 10
+"""Cells: nothing farther away than this has a part in a cell of the code, nor in its pixels when they are decoded."""
+CELLS = (2, 4, 8)
+"""Pixels a side that a cell of a code may stand for."""
+_LATENTS = 96
+_REFERENCE_FEATURES = 64
+_GREY = 0.5
+
+
+class AutoencoderDescription(Description):
+    """Which autoencoder: what is needed to build its network."""
+
+    design: Literal["reference", "residual"]
+    binary: bool = Field(description="whether cells hold signs, or floats")
+    channels: int = Field(ge=1, le=1024, description="signs or floats in a cell")
+    cell: int = Field(description="pixels a side that a cell stands for; 8 in the residual design")
+    code_bits: int = Field(ge=8, le=1024, description="bits of the code of a whole image")
+
+    @property
+    def step(self) -> int:
+        """So many channels of a code, or a multiple, can be kept and the rest dropped."""
+        return STAGE_BITS if self.design == "residual" and self.binary else self.channels
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """What all channels take before they are packed; a float counts as 16 bits."""
+        return self.channels * (1 if self.binary else 16) / self.cell**2
+
+
+class Autoencoder(nn.Module):
+    """A convolutional autoencoder for images of any size that is a multiple of 8.
+
+    An encoder's features go through a hashing layer, which makes the code: a grid of cells. A decoder makes an image of
+    it. Nothing else passes between them. Beside, a head turns the features, pooled over the image, into one code.
+
+    Args:
+        description: tells the design.
+
+    Raises:
+        SparsightError: a number that the design can't have.
+    """
+
+    def __init__(self, description: AutoencoderDescription) -> None:
+        super().__init__()
+        _check(description)
+        self.description = description
+        channels, features = description.channels, _LATENTS
+        self.hashing: CellCodes | StagedSigns
+        if description.design == "reference":
+            features = _REFERENCE_FEATURES
+            self.encoder = reference_encoder(description.cell)
+            narrow = nn.Sequential(conv3x3(features, 3), nn.ReLU(), conv3x3(3, channels))
+            self.hashing = CellCodes(narrow, nn.Identity(), binary=description.binary)
+            self.decoder = reference_decoder(description.cell, channels)
+        else:
+            self.encoder = nn.Sequential(Analysis(features), *(Mixing(features) for _ in range(3)))
+            inward, outward = nn.Conv2d(features, channels, 1), nn.Conv2d(channels, features, 1)
+            floats = CellCodes(inward, outward, binary=False)
+            self.hashing = StagedSigns(features, channels) if description.binary else floats
+            self.decoder = nn.Sequential(*(Mixing(features) for _ in range(4)), Synthesis(features))
+        self.code_head = nn.Sequential(nn.Linear(2 * features, 128), nn.ReLU(), nn.Linear(128, description.code_bits))
+
+    def encode(self, images: Tensor, rounding: Rounding = "deterministic") -> tuple[Tensor, Tensor]:
+        """Encode images, float N x 3 x H x W of 0 to 1.
+
+        Returns:
+            The code, float N x `channels` x H / `cell` x W / `cell`, of -1 and 1 where it is binary; and the features
+            that it was made of, N x F x the same.
+        """
+        features = self.encoder(images - _GREY)
+        return self.hashing.encode(features, rounding), features
+
+    def decode(self, code: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Make images, float N x 3 x H x W, about 0 to 1, of codes.
+
+        Args:
+            code: as `encode` gives it.
+            kept: int64, N: how many of the channels to look at, a multiple of the description's `step`; by default all.
+        """
+        decoded: Tensor = self.decoder(self.hashing.decode(code, kept))
+        return decoded + _GREY
+
+    def forward(
+        self, images: Tensor, kept: Tensor | None = None, rounding: Rounding = "deterministic"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode and decode: the reconstructions, the codes, and the features."""
+        code, features = self.encode(images, rounding)
+        return self.decode(code, kept), code, features
+
+    def whole_code(self, features: Tensor) -> Tensor:
+        """Turn features into one code an image: float N x `code_bits`, whose signs are its bits.
+
+        It learns from the features and leaves them as they are, so that it costs no quality of images.
+        """
+        features = features.detach()
+        pooled = torch.cat([features.mean(dim=(2, 3)), features.std(dim=(2, 3), correction=0)], dim=1)
+        values: Tensor = self.code_head(pooled)
+        return values
+
+    @torch.no_grad()
+    def begin_with(self, images: Tensor) -> None:
+        """Set first weights by images to train on, float N x 3 x H x W of 0 to 1, where the design does so.
+
+        The residual design begins with the principal components of blocks of pixels, and with their signs: training
+        has something to improve on from the first step.
+        """
+        if self.description.design == "reference":
+            return
+        blocks = F.pixel_unshuffle(images - _GREY, BLOCK).permute(0, 2, 3, 1).flatten(0, 2)
+        mean, (deviations, basis) = blocks.mean(dim=0), principal_components(blocks, _LATENTS)
+        for layer in (self.encoder[0], self.decoder[-1]):
+            assert isinstance(layer, Analysis | Synthesis)  # noqa: S101 -- for the type checker
+            layer.begin_with(basis, mean)
+        if isinstance(self.hashing, StagedSigns):
+            self.hashing.begin_with(deviations)
+
+
+def _check(description: AutoencoderDescription) -> None:
+    if description.cell not in CELLS:
+        raise SparsightError(f"cell is {description.cell}; expected {', '.join(map(str, CELLS))}.")
+    if description.design != "residual":
+        return
+    if description.cell != BLOCK:
+        raise SparsightError(f"cell is {description.cell}; the residual design has cells of {BLOCK} pixels a side.")
+    if description.binary and description.channels % STAGE_BITS:
+        raise SparsightError(
+            f"channels is {description.channels}; the residual design takes multiples of {STAGE_BITS}, "
+            f"each of which is {STAGE_BITS / BLOCK**2} bits a pixel."
+        )
