@@ -24,6 +24,7 @@ VERSIONS = {
     "index": 1,
     "predictions": 1,
     "selection": 1,
+    "sampling_evaluation": 1,
     "frames": 1,
     "tasks": 1,
     "synced_labels": 1,
