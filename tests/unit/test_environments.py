@@ -156,7 +156,11 @@ def test_what_a_gpu_makes_faster_runs_in_its_image_and_the_rest_in_the_other():
     }
     training = {name for name in environments if name.startswith("train_")}
     assert {"train_moco", "train_classifier"} <= training
-    faster = training | {name for name in environments if name.startswith("embed")} | {"predict", "sample_subset"}
+    faster = (
+        training
+        | {name for name in environments if name.startswith("embed")}
+        | {"predict", "sample_subset", "evaluate_sampling"}
+    )
     assert {name for name, environment in environments.items() if environment == "gpu"} == faster
 
 

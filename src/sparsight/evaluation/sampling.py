@@ -1,4 +1,4 @@
-"""What choosing photos is worth: accuracies with chosen ones and with as many at random, repeated, and a paired test."""
+"""What choosing photos is worth: accuracies with chosen ones and with as many at random, and a paired test."""
 
 import json
 from collections.abc import Sequence
