@@ -222,7 +222,9 @@ def _compare(arguments: Arguments, trainer: "AutoencoderTrainer") -> "ViewCompar
     from sparsight.training.base_model import open_base_model
 
     images = PackedImages(arguments.validation_images) if arguments.validation_images else trainer.images
-    base = open_base_model(arguments.validation_model, None, backbone="resnet18", image_size=images.size[0])
+    base = open_base_model(
+        arguments.validation_model, None, backbone="resnet18", image_size=images.size[0], small_image_stem="off"
+    )
     return compare_views(
         base.backbone.to(trainer.device),
         (base.mean, base.std),
