@@ -49,10 +49,17 @@ def embed(collection: Collection, epochs: int) -> Features:
     )
 
 
-def ask(features: Features, known: NDArray[np.int64], budget: int, seed: int, strategy: str) -> NDArray[np.int64]:
-    """Choose more, by what a head says that was trained on what is known."""
+def ask(
+    features: Features,
+    known: NDArray[np.int64],
+    head: LogisticRegression,
+    budget: int,
+    seed: int,
+    strategy: str,
+) -> NDArray[np.int64]:
+    """Choose more by what a head says: `badge` by its probabilities, others by how small its margin is."""
     rest = np.setdiff1d(np.arange(len(features.pool)), known)
-    probabilities = features.head(known).predict_proba(features.inputs[rest])
+    probabilities = head.predict_proba(features.inputs[rest])
     second, highest = np.sort(probabilities, axis=1)[:, -2:].T
     pool = Pool(
         values=features.pool[rest],
