@@ -245,7 +245,9 @@ def main() -> None:
         epochs=1 if quick else 6, batch_size=16, learning_rate=0.002, schedule="cosine", crop_size=64,
         balance_weight=0.01, decorrelation_weight=0.01,
     )  # fmt: skip
-    reference = AutoencoderOptions(epochs=1, batch_size=16, schedule="cosine", crop_size=64, ssim_weight=0.0)
+    reference = AutoencoderOptions(
+        epochs=1 if quick else 4, batch_size=16, schedule="cosine", crop_size=64, ssim_weight=0.0
+    )
     codec = Codec(trained("residual", OURS, options, rest))
     results = compare(codec, test)
     side, times = (512, 2) if quick else (1024, 5)
