@@ -22,7 +22,7 @@ async def store(files):
 
 async def listed(prefix):
     async with ImageStore() as images:
-        return await images.names(prefix)
+        return [name async for name, _ in images.blobs_below(prefix)]
 
 
 async def fetch(path):
@@ -53,4 +53,5 @@ def test_a_prefix_is_compressed_into_another_and_back(service_environment, tmp_p
     assert run("compress", f"blob:{CONTAINER}/raw/1.png", "--model", model, "--out", tmp_path / "local") == 0
     assert (tmp_path / "local" / "1.png.spsz").read_bytes() == asyncio.run(fetch(f"{CONTAINER}/small/1.png.spsz"))
     assert run("compress", "blob:codec-nowhere/raw", "--model", model, "--out", small) == 2
-    assert "has no container 'codec-nowhere'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'codec-nowhere/raw': The specified container does not exist." in told
