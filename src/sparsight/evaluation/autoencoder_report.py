@@ -12,14 +12,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sparsight.data.artefact import write_text
-from sparsight.errors import SparsightError
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import BLUE, DPI, GREY, ORANGE
+from sparsight.evaluation.stored import METRICS
 from sparsight.evaluation.view_agreement import ViewComparison, plot_cross_correlation
 from sparsight.models.codec.rates import Rate
 
 CURVES, PICTURES, CORRELATION = "curves.png", "reconstructions.png", "cross_correlation.png"
-METRICS = "metrics.json"
 _PROBES = {"knn": "kNN, 20 neighbours", "linear": "linear probe"}
 
 
@@ -74,20 +73,6 @@ def final_metrics(result: AutoencoderResult) -> dict[str, float]:
     last = result.rates[-1]
     final = {"ssim": last.ssim, "psnr": last.psnr, "bits_per_pixel": last.bits_per_pixel}
     return final | (result.comparison.metrics() if result.comparison else {})
-
-
-def read_final_metrics(report: Path) -> dict[str, float]:
-    """Read the final numbers of a report's folder.
-
-    Raises:
-        SparsightError: it holds none.
-    """
-    path = report / METRICS
-    try:
-        final = json.loads(path.read_text(encoding="utf-8"))["final"]
-        return {str(name): float(value) for name, value in final.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SparsightError(f"{path} can't be read as an autoencoder's numbers: {error!r}.") from error
 
 
 def plot_history(path: Path, result: AutoencoderResult) -> None:

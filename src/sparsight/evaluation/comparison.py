@@ -12,9 +12,10 @@ from sparsight.data.artefact import read_manifest, write_text
 from sparsight.data.labels import counts_as
 from sparsight.errors import SparsightError
 from sparsight.evaluation.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_gain
-from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, read_metrics, read_predictions
+from sparsight.evaluation.metrics import PREDICTIONS, Metrics, Predictions, read_metrics, read_predictions
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import plot_comparison
+from sparsight.evaluation.stored import METRICS
 
 TABLE, NUMBERS, SUMMARY, CHART = "comparison.csv", "comparison.json", "summary.txt", "comparison.png"
 SCORES = {"macro_f1": "Macro F1", "accuracy": "Accuracy", "weighted_f1": "Weighted F1"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sparsight.errors import SparsightError
 from sparsight.evaluation.agreement import RELIABLE, TENTATIVE, measure_agreement
@@ -83,10 +83,7 @@ def read_quality(path: Path) -> Quality:
     Raises:
         SparsightError: it isn't there, or isn't one.
     """
-    try:
-        return Quality.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise SparsightError(f"{path} can't be read as label quality: {error}") from error
+    return Quality.read(path, "label quality")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from sparsight.data.labels import counts_as, is_sound, is_under, join_path, split_path, split_paths
@@ -22,7 +22,6 @@ from sparsight.evaluation.stored import ClassMetrics, Stored
 if TYPE_CHECKING:
     from sparsight.models.labelling import Answers, Labeller
 
-METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
 
 
@@ -158,10 +157,7 @@ def read_metrics(path: Path) -> Metrics:
     Raises:
         SparsightError: it isn't there, or isn't one.
     """
-    try:
-        return Metrics.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise SparsightError(f"{path} can't be read as metrics: {error}") from error
+    return Metrics.read(path, "metrics")
 
 
 def read_predictions(path: Path) -> Predictions:

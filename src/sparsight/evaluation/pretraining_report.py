@@ -12,14 +12,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sparsight.data.artefact import write_text
-from sparsight.errors import SparsightError
 from sparsight.evaluation.embedding_map import plot_map, project
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import BLUE, GREY, ORANGE
+from sparsight.evaluation.stored import METRICS
 
 LOSS_CURVE = "loss.png"
 EMBEDDING_MAP = "embedding_map.png"
-METRICS = "metrics.json"
 _NAMES = {
     "loss": "Loss",
     "spread": "Spread",
@@ -88,21 +87,6 @@ def final_metrics(result: Pretraining) -> dict[str, float]:
         final["knn_accuracy"] = probed[-1]
     beside = {"knn_untrained": result.knn_untrained, "knn_majority": result.knn_majority}
     return final | {name: value for name, value in beside.items() if value is not None}
-
-
-def read_final_metrics(report: Path) -> dict[str, float]:
-    """Read the final numbers of a report's folder.
-
-    Raises:
-        SparsightError: it holds none.
-    """
-    path = report / METRICS
-    try:
-        return {
-            str(name): float(value) for name, value in json.loads(path.read_text(encoding="utf-8"))["final"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SparsightError(f"{path} can't be read as a pre-training's numbers: {error!r}.") from error
 
 
 def plot_loss(path: Path, result: Pretraining) -> None:

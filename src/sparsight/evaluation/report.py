@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sparsight.data.artefact import write_text
 from sparsight.data.labels import is_sound
-from sparsight.evaluation.metrics import METRICS, PREDICTIONS, Metrics, Predictions, evaluate
+from sparsight.evaluation.metrics import PREDICTIONS, Metrics, Predictions, evaluate
 from sparsight.evaluation.page import write_page
 from sparsight.evaluation.plots import Curve, Tile, plot_confusion, plot_curves, plot_gallery
+from sparsight.evaluation.stored import METRICS
 from sparsight.evaluation.taxonomy_report import COVERAGE, TaxonomyReport, tree_rows, write_taxonomy_report
 
 CONFUSION, CURVES, GALLERY = "confusion_matrix.png", "training_curves.png", "gallery.png"

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from sparsight.steps.model_run import ModelRun, made_by
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from _typeshed import DataclassInstance
     from timm.models.resnet import ResNet
     from torch.nn import Module
 
+    from sparsight.data.artefact import Draft
     from sparsight.data.augment import Augmentation, AugmentationOptions
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.pretraining_report import LossMeaning
@@ -22,11 +25,9 @@ if TYPE_CHECKING:
     from sparsight.training.distributed import Processes
     from sparsight.training.frames import FrameOptions
     from sparsight.training.pretraining import Pretrainer, PretrainingOptions
-    from sparsight.training.tracking import Tracker
 
 OptionsT = TypeVar("OptionsT", bound="DataclassInstance")
 _PLACES = {"images", "probe_images", "model", "model_name"}
-_SPREAD = {"processes", "instances", "commit_every"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,39 +135,27 @@ class PretrainingArguments(ABC):
 
 def pretrain(arguments: PretrainingArguments) -> None:
     """Train where the model isn't there yet, and register it."""
-    from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
-    from sparsight.evaluation.pretraining_report import read_final_metrics
-    from sparsight.training.distributed import agreed, start_processes
-    from sparsight.training.publishing import Measured, publish
+    from sparsight.evaluation.stored import read_final_metrics
+    from sparsight.training.distributed import start_processes
+    from sparsight.training.publishing import Measured
     from sparsight.training.tracking import tracked_run
 
     images = PackedImages(arguments.images)
     description = _describe(arguments, images)
     world = start_processes(arguments.processes, arguments.instances)
     with tracked_run(arguments.step, arguments.hyperparameters(), leads=world.is_leader) as tracker:
-
-        def register() -> None:
-            publish(
-                arguments.model,
-                arguments.model_name,
-                step=arguments.step,
-                run_id=tracker.run_id,
-                images=images,
-                measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
-            )
-
-        if not agreed(world, is_finished(arguments.model, "model", _made_by(arguments, images))):
-            _train(arguments, images, description, tracker, world, register)
-        elif world.is_leader:
-            register()
-
-
-def _made_by(arguments: PretrainingArguments, images: "PackedImages") -> dict[str, Any]:
-    """What decides about the model; not how its processes are spread over nodes, nor how they are kept safe."""
-    hyperparameters = {name: value for name, value in arguments.hyperparameters().items() if name not in _SPREAD}
-    processes = arguments.processes * arguments.instances
-    return {**hyperparameters, "processes": processes, "images": dict(images.manifest.parameters)}
+        run = ModelRun(
+            folder=arguments.model,
+            name=arguments.model_name,
+            step=arguments.step,
+            made_by=made_by(arguments, images),
+            images=images,
+            world=world,
+            tracker=tracker,
+            measure=lambda: Measured(metrics=read_final_metrics(arguments.model / "report", "a pre-training's")),
+        )
+        run.carry_out(lambda: _train(arguments, description, run))
 
 
 def _describe(arguments: PretrainingArguments, images: "PackedImages") -> "ModelDescription":
@@ -184,53 +173,26 @@ def _describe(arguments: PretrainingArguments, images: "PackedImages") -> "Model
     )
 
 
-def _train(
-    arguments: PretrainingArguments,
-    images: "PackedImages",
-    description: "ModelDescription",
-    tracker: "Tracker",
-    world: "Processes",
-    register: "Callable[[], None]",
-) -> None:
-    from sparsight.data.artefact import begin_artefact, draft_folder, is_finished, new_artefact
+def _train(arguments: PretrainingArguments, description: "ModelDescription", run: ModelRun) -> None:
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.probes import KnnProbe
     from sparsight.models.folder import write_model
     from sparsight.models.pyfunc import save_pyfunc
-    from sparsight.training.pretraining import EpochRecord
 
     probe_images = PackedImages(arguments.probe_images) if arguments.probe_images else None
-    trainer = _trainer(arguments, images, description, world)
+    trainer = _trainer(arguments, run.images, description, run.world)
     preprocessing, precision = description.preprocessing, trainer.precision
     probe = KnnProbe(probe_images, preprocessing, precision=precision) if probe_images else None
-    made_by = _made_by(arguments, images)
 
-    def begin() -> str:
-        begin_artefact(arguments.model, "model", made_by, resume=True)
-        return tracker.start()
-
-    def report(record: EpochRecord) -> None:
-        tracker.take_over(trainer.run_id)
-        tracker.metrics(record.metrics(), step=record.epoch)
-
-    def finish() -> None:
-        tracker.take_over(trainer.run_id)
-        if not is_finished(arguments.model, "model", made_by):
-            write()
-        register()
-
-    def write() -> None:
+    def fill(draft: "Draft") -> dict[str, float]:
         untrained = probe(_untrained(arguments, description).to(trainer.device)) if probe else {}
-        with new_artefact(arguments.model, "model", made_by, resume=True) as draft:
-            write_model(draft.folder, description, trainer.network.backbone.state_dict())
-            final = _report(draft.folder / "report", arguments, trainer, description, probe, untrained)
-            tracker.metrics({f"final_{name}": value for name, value in final.items()})
-            save_pyfunc(draft.folder, description)
-            trainer.remove_checkpoint(draft.folder)
-            draft.counts.update(images=len(trainer.positions), epochs=arguments.epochs)
-        tracker.folder(arguments.model / "report", "report")
+        write_model(draft.folder, description, trainer.network.backbone.state_dict())
+        final = _report(draft.folder / "report", arguments, trainer, description, probe, untrained)
+        save_pyfunc(draft.folder, description)
+        draft.counts.update(images=len(trainer.positions), epochs=arguments.epochs)
+        return final
 
-    trainer.fit(draft_folder(arguments.model), report=report, probe=probe, begin=begin, finish=finish)
+    run.fit(trainer, fill, probe=probe)
 
 
 def _trainer(

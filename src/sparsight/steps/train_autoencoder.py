@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsight.steps.arguments import run_step
+from sparsight.steps.model_run import ModelRun, made_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from sparsight.data.artefact import Draft
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.view_agreement import ViewComparison
     from sparsight.models.autoencoder_folder import AutoencoderModel
     from sparsight.models.codec.contexts import Contexts
     from sparsight.training.autoencoder import AutoencoderOptions, AutoencoderTrainer
-    from sparsight.training.distributed import Processes
-    from sparsight.training.tracking import Tracker
 
 _PLACES = {"images", "validation_images", "model", "model_name"}
-_SPREAD = {"processes", "instances"}
 _SHOWN = 6
 
 
@@ -74,37 +71,26 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Train where the model isn't there yet, and register it."""
-    from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
-    from sparsight.evaluation.autoencoder_report import read_final_metrics
-    from sparsight.training.distributed import agreed, start_processes
-    from sparsight.training.publishing import Measured, publish
+    from sparsight.evaluation.stored import read_final_metrics
+    from sparsight.training.distributed import start_processes
+    from sparsight.training.publishing import Measured
     from sparsight.training.tracking import tracked_run
 
     images = PackedImages(arguments.images)
     world = start_processes(arguments.processes, arguments.instances)
     with tracked_run("train_autoencoder", arguments.hyperparameters(), leads=world.is_leader) as tracker:
-
-        def register() -> None:
-            publish(
-                arguments.model,
-                arguments.model_name,
-                step="train_autoencoder",
-                run_id=tracker.run_id,
-                images=images,
-                measured=Measured(metrics=read_final_metrics(arguments.model / "report")),
-            )
-
-        if not agreed(world, is_finished(arguments.model, "model", _made_by(arguments, images))):
-            _train(arguments, images, tracker, world, register)
-        elif world.is_leader:
-            register()
-
-
-def _made_by(arguments: Arguments, images: "PackedImages") -> dict[str, Any]:
-    hyperparameters = {name: value for name, value in arguments.hyperparameters().items() if name not in _SPREAD}
-    processes = arguments.processes * arguments.instances
-    return {**hyperparameters, "processes": processes, "images": dict(images.manifest.parameters)}
+        run = ModelRun(
+            folder=arguments.model,
+            name=arguments.model_name,
+            step="train_autoencoder",
+            made_by=made_by(arguments, images),
+            images=images,
+            world=world,
+            tracker=tracker,
+            measure=lambda: Measured(metrics=read_final_metrics(arguments.model / "report", "an autoencoder's")),
+        )
+        run.carry_out(lambda: _train(arguments, run))
 
 
 def _describe(arguments: Arguments, images: "PackedImages") -> "AutoencoderModel":
@@ -120,30 +106,23 @@ def _describe(arguments: Arguments, images: "PackedImages") -> "AutoencoderModel
     )
 
 
-def _train(
-    arguments: Arguments,
-    images: "PackedImages",
-    tracker: "Tracker",
-    world: "Processes",
-    register: "Callable[[], None]",
-) -> None:
+def _train(arguments: Arguments, run: ModelRun) -> None:
     import torch
 
-    from sparsight.data.artefact import begin_artefact, draft_folder, is_finished, new_artefact
     from sparsight.models.autoencoder import Autoencoder
     from sparsight.models.autoencoder_folder import write_autoencoder
     from sparsight.models.autoencoder_pyfunc import save_autoencoder_pyfunc
     from sparsight.models.precision import resolve_precision
-    from sparsight.training.autoencoder import AutoencoderTrainer, EpochRecord
+    from sparsight.training.autoencoder import AutoencoderTrainer
     from sparsight.training.autoencoder_results import contexts_of
 
-    description, made_by = _describe(arguments, images), _made_by(arguments, images)
+    description, world = _describe(arguments, run.images), run.world
     device = world.device()
     precision = resolve_precision(arguments.precision, device)
     torch.manual_seed(arguments.seed)
     trainer = AutoencoderTrainer(
         Autoencoder(description.autoencoder),
-        images,
+        run.images,
         arguments.training(),
         device=device,
         precision=precision,
@@ -157,34 +136,17 @@ def _train(
         flush=True,
     )
 
-    def begin() -> str:
-        begin_artefact(arguments.model, "model", made_by, resume=True)
-        return tracker.start()
-
-    def report(record: EpochRecord) -> None:
-        tracker.take_over(trainer.run_id)
-        tracker.metrics(record.metrics(), step=record.epoch)
-
-    def finish() -> None:
-        tracker.take_over(trainer.run_id)
-        if not is_finished(arguments.model, "model", made_by):
-            write()
-        register()
-
-    def write() -> None:
+    def fill(draft: "Draft") -> dict[str, float]:
         contexts = contexts_of(trainer)
-        with new_artefact(arguments.model, "model", made_by, resume=True) as draft:
-            write_autoencoder(draft.folder, description, trainer.network, contexts)
-            final = _report(draft.folder / "report", arguments, trainer, description, contexts)
-            tracker.metrics({f"final_{name}": value for name, value in final.items()})
-            save_autoencoder_pyfunc(draft.folder, description)
-            trainer.remove_checkpoint(draft.folder)
-            draft.counts.update(images=len(trainer.train), epochs=len(trainer.history))
-        tracker.folder(arguments.model / "report", "report")
+        write_autoencoder(draft.folder, description, trainer.network, contexts)
+        final = _report(draft.folder / "report", arguments, trainer, description, contexts)
+        save_autoencoder_pyfunc(draft.folder, description)
+        draft.counts.update(images=len(trainer.train), epochs=len(trainer.history))
         told = ", ".join(f"{name} {value:.4g}" for name, value in final.items())
         print(f"On {len(trainer.valid):,} other images: {told}", flush=True)
+        return final
 
-    trainer.fit(draft_folder(arguments.model), report=report, begin=begin, finish=finish)
+    run.fit(trainer, fill)
 
 
 def _report(

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sparsight.steps.arguments import labels_in, run_step
+from sparsight.steps.model_run import ModelRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sparsight.evaluation.report import ClassifierReport
     from sparsight.models.folder import Decision, ModelDescription
     from sparsight.training.base_model import BaseModel
     from sparsight.training.calibration import Calibration
     from sparsight.training.classifier import ClassifierOptions, Trained
-    from sparsight.training.distributed import Processes
     from sparsight.training.fitting import Epoch
     from sparsight.training.labelled import LabelledSplits
     from sparsight.training.publishing import Measured
@@ -75,12 +73,10 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Train where the model isn't there yet, and register it."""
-    from sparsight.data.artefact import is_finished
     from sparsight.data.packed import PackedImages
     from sparsight.training.base_model import open_base_model
-    from sparsight.training.distributed import agreed, start_processes
+    from sparsight.training.distributed import start_processes
     from sparsight.training.labelled import LabelledSplits
-    from sparsight.training.publishing import publish
     from sparsight.training.tracking import tracked_run
 
     splits = LabelledSplits.of(PackedImages(arguments.images))
@@ -98,22 +94,18 @@ def main(arguments: Arguments) -> None:
     parameters["images"] = dict(splits.images.manifest.parameters)
     world = start_processes(arguments.processes, arguments.instances)
     with tracked_run("train_classifier", _flat(arguments), leads=world.is_leader) as tracker:
-
-        def register() -> None:
-            publish(
-                arguments.model,
-                arguments.model_name,
-                step="train_classifier",
-                run_id=tracker.run_id,
-                images=splits.images,
-                measured=_track(tracker, arguments.model / "report"),
-                base_model=base.version or base.origin,
-            )
-
-        if not agreed(world, is_finished(arguments.model, "model", parameters)):
-            _train(arguments, splits, base, description, parameters, tracker, world, register)
-        elif world.is_leader:
-            register()
+        run = ModelRun(
+            folder=arguments.model,
+            name=arguments.model_name,
+            step="train_classifier",
+            made_by=parameters,
+            images=splits.images,
+            world=world,
+            tracker=tracker,
+            measure=lambda: _track(tracker, arguments.model / "report"),
+            base_model=base.version or base.origin,
+        )
+        run.carry_out(lambda: _train(arguments, splits, base, description, run))
 
 
 def _train(
@@ -121,12 +113,9 @@ def _train(
     splits: "LabelledSplits",
     base: "BaseModel",
     description: "ModelDescription",
-    parameters: dict[str, Any],
-    tracker: "Tracker",
-    world: "Processes",
-    register: "Callable[[], None]",
+    run: ModelRun,
 ) -> None:
-    from sparsight.data.artefact import is_finished, new_artefact
+    from sparsight.data.artefact import new_artefact
     from sparsight.evaluation.report import write_classifier_report
     from sparsight.models.folder import write_model
     from sparsight.models.precision import resolve_precision
@@ -135,25 +124,19 @@ def _train(
     from sparsight.training.classifier import ClassifierTrainer
     from sparsight.training.familiarity import learn_familiarity
 
-    device = world.device()
+    device = run.world.device()
     precision = resolve_precision(arguments.precision, device)
     options = _options(arguments, base)
-    trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision, world=world)
+    trainer = ClassifierTrainer(base.backbone, splits, options, device=device, precision=precision, world=run.world)
     lead = _lead(arguments, splits, base)
     print(f"{lead} On {device}, {precision}.", flush=True)
     for note in (*splits.notes, *base.notes(splits.images.size[0])):
         print(f"note: {note}", flush=True)
 
-    def finish(trained: "Trained") -> None:
-        tracker.take_over(trainer.run_id)
-        if not is_finished(arguments.model, "model", parameters):
-            write(trained)
-        register()
-
     def write(trained: "Trained") -> None:
         calibration = calibrated(trained.classifier, splits, options)
         finished = calibration.put_into(description) if calibration else description
-        with new_artefact(arguments.model, "model", parameters) as draft:
+        with new_artefact(arguments.model, "model", run.made_by) as draft:
             write_model(draft.folder, finished, trained.classifier.state_dict())
             learn_familiarity(trained.classifier.backbone, splits, finished.preprocessing).write(draft.folder)
             report = _report(splits, base, trained, options, finished, calibration, lead)
@@ -164,13 +147,17 @@ def _train(
         scores = f"macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f}{hierarchy}"
         print(f"Test: {scores} ({metrics.images} images)", flush=True)
 
-    with tracker.history() as history:
+    with run.tracker.history() as history:
 
         def on_epoch(epoch: "Epoch") -> None:
-            tracker.take_over(trainer.run_id)
+            run.tracker.take_over(trainer.run_id)
             history.add(epoch.number, epoch.metrics())
 
-        trainer.train(on_epoch, begin=tracker.start, finish=finish)
+        trainer.train(
+            on_epoch,
+            begin=run.tracker.start,
+            finish=lambda trained: run.end(trainer.run_id, lambda: write(trained)),
+        )
 
 
 def _describe(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> "ModelDescription":
@@ -277,7 +264,8 @@ def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> 
 
 
 def _track(tracker: "Tracker", report: Path) -> "Measured":
-    from sparsight.evaluation.metrics import METRICS, read_metrics
+    from sparsight.evaluation.metrics import read_metrics
+    from sparsight.evaluation.stored import METRICS
     from sparsight.training.publishing import Measured
 
     metrics = read_metrics(report / METRICS)

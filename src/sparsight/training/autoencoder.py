@@ -22,7 +22,7 @@ from sparsight.models.binary import Rounding, correlation, imbalance
 from sparsight.models.precision import mixed
 from sparsight.models.ssim import WINDOW, psnr, ssim
 from sparsight.progress import Progress
-from sparsight.training.checkpoints import load_checkpoint, save_checkpoint
+from sparsight.training.checkpoints import CHECKPOINT, Resumable
 from sparsight.training.distributed import (
     OneProcess,
     Processes,
@@ -39,7 +39,6 @@ from sparsight.training.loop import epoch_generator, fetch_batches, shuffled_bat
 from sparsight.training.schedules import cosine_with_warmup
 
 Schedule = Literal["plateau", "cosine"]
-CHECKPOINT = "checkpoint.pt"
 VALIDATED = 256
 """Images that an epoch is judged on, at most."""
 _HELD_OUT = 0.1
@@ -99,7 +98,7 @@ class EpochRecord:
         return {name: value for name, value in vars(self).items() if name != "epoch"}
 
 
-class AutoencoderTrainer:
+class AutoencoderTrainer(Resumable[EpochRecord]):
     """Trains an autoencoder, epoch by epoch, and can be taken up again after any of them.
 
     All randomness of an epoch comes from a generator made of seed and epoch. What goes on from one to the next is in
@@ -120,6 +119,8 @@ class AutoencoderTrainer:
     Raises:
         SparsightError: too few images, or sizes that don't fit.
     """
+
+    options: AutoencoderOptions
 
     def __init__(
         self,
@@ -189,13 +190,6 @@ class AutoencoderTrainer:
             SparsightError: training diverged, or the checkpoint is damaged.
         """
 
-        def prepare() -> None:
-            run_id = begin()
-            self.restore(folder / CHECKPOINT)
-            self.run_id = run_id
-            for record in self.history:
-                report(record)
-
         def train() -> None:
             while not self.finished:
                 record = self._epoch(len(self.history))
@@ -210,7 +204,7 @@ class AutoencoderTrainer:
             if self.world.is_leader:
                 finish()
 
-        self.world.run(self, train, prepare=prepare)
+        self.world.run(self, train, prepare=lambda: self.take_up(folder, begin, report))
 
     def snapshot(self) -> dict[str, Any]:
         """All that training needs to go on."""
@@ -233,27 +227,6 @@ class AutoencoderTrainer:
         self.scaler.load_state_dict(snapshot["scaler"])
         self.history = [EpochRecord(**record) for record in snapshot["history"]]
         self.run_id = snapshot["run_id"]
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        save_checkpoint(path, self.snapshot())
-
-    def restore(self, path: Path) -> None:
-        """Go back to where a checkpoint was written; does nothing where there is none."""
-        content = load_checkpoint(path, self.device)
-        if content is None:
-            return
-        try:
-            self.load(content)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise SparsightError(
-                f"{path} belongs to another network or version.", hint="Remove it and start again."
-            ) from error
-        print(f"Going on after epoch {len(self.history)} of {self.options.epochs}.", flush=True)
-
-    def remove_checkpoint(self, folder: Path) -> None:
-        """Clear away what only an unfinished training needs."""
-        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def whole(self, positions: NDArray[np.int64]) -> Tensor:
         """Whole images as they are encoded: float, N x 3 x H x W of 0 to 1, on the device."""

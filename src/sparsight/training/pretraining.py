@@ -4,7 +4,7 @@ What a method makes of a batch is its own: see `moco`, `swav`, `two_views`.
 """
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,7 @@ from sparsight.errors import SparsightError
 from sparsight.models.precision import mixed
 from sparsight.models.self_supervised import SelfSupervised, spread
 from sparsight.progress import Progress
-from sparsight.training.checkpoints import load_checkpoint, save_checkpoint
+from sparsight.training.checkpoints import CHECKPOINT, Resumable
 from sparsight.training.distributed import (
     Compression,
     OneProcess,
@@ -41,7 +41,6 @@ from sparsight.training.frames import Frames
 from sparsight.training.loop import epoch_generator, fetch_ahead, shuffled_batches
 from sparsight.training.schedules import cosine_with_warmup
 
-CHECKPOINT = "checkpoint.pt"
 _STEPS_BETWEEN_CHECKS = 20
 
 
@@ -123,7 +122,7 @@ class Part:
         return self.pixels[torch.searchsorted(self.places, places).to(self.pixels.device)]
 
 
-class Pretrainer(ABC, Generic[NetworkT]):
+class Pretrainer(Resumable[EpochRecord], Generic[NetworkT]):
     """Trains a network, epoch by epoch, and can be taken up again after any of them.
 
     All randomness of an epoch comes from a generator made of seed and epoch. With the whole network and the optimiser's
@@ -147,6 +146,8 @@ class Pretrainer(ABC, Generic[NetworkT]):
     Raises:
         SparsightError: options that can't work, or fewer images than a batch.
     """
+
+    options: PretrainingOptions
 
     def __init__(
         self,
@@ -278,13 +279,6 @@ class Pretrainer(ABC, Generic[NetworkT]):
             SparsightError: training diverged or got stuck, or the checkpoint is damaged.
         """
 
-        def prepare() -> None:
-            run_id = begin()
-            self.restore(folder / CHECKPOINT)
-            self.run_id = run_id
-            for record in self.history:
-                report(record)
-
         def train() -> None:
             while len(self.history) < self.options.epochs:
                 record = self._epoch(len(self.history), probe)
@@ -298,7 +292,7 @@ class Pretrainer(ABC, Generic[NetworkT]):
             if self.world.is_leader:
                 finish()
 
-        self.world.run(self, train, prepare=prepare)
+        self.world.run(self, train, prepare=lambda: self.take_up(folder, begin, report))
 
     def snapshot(self) -> dict[str, Any]:
         """All that training needs to go on."""
@@ -321,27 +315,6 @@ class Pretrainer(ABC, Generic[NetworkT]):
         self.history = [EpochRecord(**record) for record in snapshot["history"]]
         self._steps, self._loss_sum, self.run_id = snapshot["steps"], snapshot["loss_sum"], snapshot["run_id"]
         self._recent.clear()
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        save_checkpoint(path, self.snapshot())
-
-    def restore(self, path: Path) -> None:
-        """Go back to where a checkpoint was written; does nothing where there is none."""
-        content = load_checkpoint(path, self.device)
-        if content is None:
-            return
-        try:
-            self.load(content)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise SparsightError(
-                f"{path} belongs to another network or version.", hint="Remove it and start again."
-            ) from error
-        print(f"Going on after epoch {len(self.history)} of {self.options.epochs}.", flush=True)
-
-    def remove_checkpoint(self, folder: Path) -> None:
-        """Clear away what only an unfinished training needs."""
-        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _epoch(self, epoch: int, probe: Probe | None) -> EpochRecord:
         """Train from where the epoch stands up to its end."""
