@@ -6,12 +6,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from sparsight.errors import SparsightError
+from sparsight.local import http_server
 from sparsight.local.processes import HOST
 
 MOST_BYTES = 16 * 2**20
@@ -67,21 +68,8 @@ def serving(port: int, answer: Answer, about: Callable[[], Mapping[str, Any]]) -
         SparsightError: the port is taken.
     """
     members = {"answer": staticmethod(answer), "about": staticmethod(about), "one_at_a_time": threading.Lock()}
-    try:
-        server = ThreadingHTTPServer((HOST, port), type("Handler", (_Handler,), members))
-    except OSError as error:
-        raise SparsightError(
-            f"Port {port} of {HOST} can't be listened on: {error.strerror}.", hint="Give another with --port."
-        ) from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server.serving(port, type("SearchHandler", (_Handler,), members)) as taken:
+        yield taken
 
 
 class _Refused(Exception):  # noqa: N818 -- it is told, not raised further
@@ -92,14 +80,13 @@ class _Refused(Exception):  # noqa: N818 -- it is told, not raised further
         self.status, self.reason = status, reason
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(http_server.Quiet, BaseHTTPRequestHandler):
     """`GET /` is the page, `GET /api/index` tells of the index, `POST /api/search` takes an image file as its body."""
 
     answer: Answer
     about: Callable[[], Mapping[str, Any]]
     one_at_a_time: threading.Lock
     timeout = _READING_SECONDS
-    server_version, sys_version = "sparsight", ""
 
     def do_GET(self) -> None:
         self._respond(self._get)
@@ -175,9 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
         left = min(length, _MOST_PASSED_OVER)
         while left > 0 and (part := self.rfile.read(min(left, 2**16))):
             left -= len(part)
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: what is asked isn't worth a line each."""
 
 
 def _json(content: Mapping[str, Any]) -> tuple[str, bytes]:

@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
-from sparsight.errors import SparsightError
-from sparsight.local.processes import HOST
+from sparsight.local import http_server
 
 SECRET_HEADER = "X-Sparsight-Secret"  # noqa: S105 - its name, not the secret
 _MOST_BYTES = 1 << 20
@@ -74,31 +73,17 @@ def listening(port: int, secret: str, hints: Hints) -> Iterator[int]:
     Raises:
         SparsightError: the port is taken.
     """
-    handler = type("Handler", (_Handler,), {"secret": secret, "hints": hints})
-    try:
-        server = ThreadingHTTPServer((HOST, port), handler)
-    except OSError as error:
-        raise SparsightError(
-            f"Port {port} of {HOST} can't be listened on: {error.strerror}.", hint="Give another with --port."
-        ) from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    handler = type("WebhookHandler", (_Handler,), {"secret": secret, "hints": hints})
+    with http_server.serving(port, handler) as taken:
+        yield taken
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(http_server.Quiet, BaseHTTPRequestHandler):
     """Answers at once; the body is read and thrown away, since what is in it will be read from an export."""
 
     secret: str
     hints: Hints
     timeout = _READING_SECONDS
-    server_version, sys_version = "sparsight", ""
 
     def do_POST(self) -> None:
         status = self._judge()
@@ -121,6 +106,3 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         whole = len(self.rfile.read(int(length))) == int(length)
         return HTTPStatus.ACCEPTED if whole else HTTPStatus.BAD_REQUEST
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: what strangers send isn't worth a line each."""
