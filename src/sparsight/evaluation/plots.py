@@ -90,7 +90,7 @@ def plot_confusion(path: Path, confusion: NDArray[np.integer], classes: Sequence
     percent = 100 * confusion / totals
     _matrix(axes[0], percent, confusion, classes, "Number of images")
     _matrix(axes[1], percent, np.round(percent).astype(int), classes, "Percent of the true class")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _matrix(
@@ -122,13 +122,13 @@ def plot_curves(path: Path, losses: Sequence[Curve], scores: Sequence[Curve], be
             epochs = range(1, len(curve.values) + 1)
             axes.plot(epochs, curve.values, color=colour, label=curve.name, marker="o" if len(epochs) < 3 else None)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
-        _dress(axes, title)
+        dress(axes, title)
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
         if title == "Score":
             axes.set_ylim(0, 1.02)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_coverage(path: Path, curve: pd.DataFrame, threshold: float | None) -> None:
@@ -147,13 +147,13 @@ def plot_coverage(path: Path, curve: pd.DataFrame, threshold: float | None) -> N
         if threshold is not None:
             chosen = rows[rows["threshold"] >= threshold - 1e-9][:1]
             axes.plot(100 * chosen["coverage"], 100 * chosen["accuracy"], "o", color=colour)
-    _dress(axes, "How many are answered, and how often rightly")
+    dress(axes, "How many are answered, and how often rightly")
     axes.set_xlabel("Images answered at this level, %")
     axes.set_ylabel("Right among them, %")
     axes.set_xlim(0, 102)
     axes.set_ylim(top=101)
     axes.legend(frameon=False, title=None if threshold is None else f"dot: threshold {threshold:g}")
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_gallery(path: Path, wrong: Sequence[Tile], right: Sequence[Tile], columns: int = 6) -> None:
@@ -181,7 +181,7 @@ def plot_photos(path: Path, sections: Mapping[str, Sequence[Captioned]], columns
             axes.axis("off")
         for axes, photo in zip(grid, photos, strict=False):
             _photo(axes, photo)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _photo(axes: Axes, photo: Captioned) -> None:
@@ -199,12 +199,12 @@ def plot_histograms(path: Path, histograms: Sequence[Histogram]) -> None:
             widths = np.diff(histogram.edges)
             axes.bar(histogram.edges[:-1], heights, widths, bottom, align="edge", color=colour, label=name, ec="white")
             bottom += heights
-        _dress(axes, histogram.title)
+        dress(axes, histogram.title)
         axes.set(xlabel=histogram.unit, ylabel="Photos")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(histogram.counts) > 1:
             axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_comparison(
@@ -226,7 +226,7 @@ def plot_comparison(
     _bars(top, scores, "On the same test images")
     _bars(below, per_class, "F1 by class")
     figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", ncols=len(scores), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _bars(axes: Axes, values: Mapping[str, Mapping[str, float]], title: str) -> None:
@@ -239,7 +239,7 @@ def _bars(axes: Axes, values: Mapping[str, Mapping[str, float]], title: str) -> 
         bars = axes.bar(places, [heights[group] for group in groups], width * 0.92, color=colour, label=model)
         if not crowded:
             axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    _dress(axes, title)
+    dress(axes, title)
     turn = max(len(shorten(group)) for group in groups) * len(groups) > 90
     names = [shorten(group) for group in groups]
     axes.set_xticks(range(len(groups)), names, rotation=35 if turn else 0, ha="right" if turn else "center")
@@ -247,7 +247,8 @@ def _bars(axes: Axes, values: Mapping[str, Mapping[str, float]], title: str) -> 
     axes.set_ylim(0, 1.08)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def dress(axes: Axes, title: str) -> None:
+    """Give axes a title on the left, quiet spines and horizontal lines behind what is drawn."""
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
@@ -255,5 +256,6 @@ def _dress(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG file, cut to what is drawn, that is the same for the same figure."""
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

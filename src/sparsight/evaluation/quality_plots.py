@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sparsight.evaluation.agreement import RELIABLE, TENTATIVE
 from sparsight.evaluation.annotators import NOTHING
-from sparsight.evaluation.plots import BLUE, DPI, GREY, INK, ORANGE, PALE, shorten
+from sparsight.evaluation.plots import BLUE, GREY, INK, ORANGE, PALE, save, shorten
 
 MOST_LABELS, MOST_ANNOTATORS, MOST_CONFUSED = 30, 30, 20
 """More of them than this make a picture that nobody reads; the tables hold all."""
@@ -137,5 +136,4 @@ def _title(axes: Axes, title: str) -> None:
 def _save(axes: Axes, path: Path) -> None:
     figure = axes.figure
     assert isinstance(figure, Figure)  # noqa: S101 -- for the type checker
-    with matplotlib.rc_context({"text.parse_math": False}):
-        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+    save(figure, path)

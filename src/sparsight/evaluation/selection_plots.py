@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from sparsight.evaluation.plots import BLUE, DPI, GREY, ORANGE, PALE, shorten
+from sparsight.evaluation.plots import BLUE, GREY, ORANGE, PALE, dress, save, shorten
 
 _CLASSES = 24
 
@@ -33,9 +32,9 @@ def plot_coverage(
         axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("Photos chosen")
         axes.set_ylim(0, None)
-        _dress(axes, title)
+        dress(axes, title)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+    save(figure, path)
 
 
 def plot_balance(path: Path, chosen: Mapping[str, float], everything: Mapping[str, float]) -> None:
@@ -54,17 +53,9 @@ def plot_balance(path: Path, chosen: Mapping[str, float], everything: Mapping[st
     axes.barh([place - 0.2 for place in places], [100 * chosen.get(name, 0) for name in names], 0.36, color=ORANGE)
     axes.set_yticks(places, [shorten(name, 32) for name in names])
     axes.invert_yaxis()
-    _dress(axes, "Share of each class")
+    dress(axes, "Share of each class")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=PALE, linewidth=0.8)
     axes.set_xlabel("Percent of photos")
     figure.legend(["all there were to choose from", "chosen"], loc="outside upper right", frameon=False, ncols=2)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
-
-
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(axis="y", color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
+    save(figure, path)
