@@ -9,8 +9,8 @@ from sparsight.cli.stores import NoServices, stores_open
 from sparsight.cli.sync import Project
 
 if TYPE_CHECKING:
-    from sparsight.data.labelling.queue import Queue
     from sparsight.stores.annotations import AnnotationStore
+    from sparsight.stores.annotations import Project as AnnotatedProject
 
 
 def status(
@@ -23,16 +23,18 @@ def status(
     no_services: NoServices = False,
 ) -> None:
     """Show what is labelled and what waits, how far people agree, and a model's scores against labels spent."""
+    from sparsight.data.labelling.queue import Queue
     from sparsight.evaluation.learning_curve import learning_curve, plot_learning_curve
     from sparsight.stores.annotations import open_annotations
     from sparsight.stores.registry import open_registry
 
     with stores_open("label-studio", "mlflow", no_services=no_services):
         with open_annotations() as store:
-            queue = _queue(store, project)
+            found = store.project(project)
+            queue = Queue.of(store.tasks(found))
             print(f"{project}: {queue}", flush=True)
             if queue.annotations:
-                print("\n".join(_agreement(store, project)))
+                print("\n".join(_agreement(store, found)))
         points = learning_curve(open_registry().versions(model), metric)
     if not points:
         print(f"{model}: no version yet that tells its annotations and {metric}.")
@@ -47,13 +49,7 @@ def status(
         print(f"\nDrawn in {plot}.")
 
 
-def _queue(store: "AnnotationStore", project: str) -> "Queue":
-    from sparsight.data.labelling.queue import Queue
-
-    return Queue.of(store.tasks(store.project(project)))
-
-
-def _agreement(store: "AnnotationStore", project: str) -> list[str]:
+def _agreement(store: "AnnotationStore", project: "AnnotatedProject") -> list[str]:
     """Say how far annotators agree, in lines of text, from what they have said until now."""
     from sparsight.data.labelling.answers import answers
     from sparsight.data.sync.annotators import Annotators
@@ -61,7 +57,7 @@ def _agreement(store: "AnnotationStore", project: str) -> list[str]:
     from sparsight.evaluation.disagreements import LabelRule
     from sparsight.evaluation.label_quality import agreement_by_level, measure_labels
 
-    exported = parse_tasks(store.export(store.project(project)), f"The export of {project!r}")
+    exported = parse_tasks(store.export(project), f"The export of {project.title!r}")
     said = answers(exported, Annotators(emails=store.users()))
     if not len(said):
         return []
