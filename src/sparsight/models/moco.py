@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightly.models.modules import MoCoProjectionHead
 from timm.models.resnet import ResNet
 from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sparsight.errors import SparsightError
 from sparsight.models.self_supervised import SelfSupervised, enqueue
@@ -137,10 +138,9 @@ class MoCo(SelfSupervised):
     @torch.no_grad()
     def after_step(self, projections: Tensor) -> None:
         """Move the momentum encoder towards the query encoder, and put the keys in place of the oldest ones."""
-        moving = [*self.momentum_backbone.parameters(), *self.momentum_head.parameters()]
-        targets = [*self.backbone.parameters(), *self.head.parameters()]
-        for parameter, target in zip(moving, targets, strict=True):
-            parameter.lerp_(target, 1 - self.options.encoder_momentum)
+        moving: list[Tensor] = [*self.momentum_backbone.parameters(), *self.momentum_head.parameters()]
+        targets: list[Tensor] = [*self.backbone.parameters(), *self.head.parameters()]
+        get_ema_multi_avg_fn(self.options.encoder_momentum)(moving, targets, None)  # all at once: few kernels on a GPU
         enqueue(self.queue, self.pointer, projections)
 
 
