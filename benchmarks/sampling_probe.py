@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from common.photo_sets import Collection, asked_for, describe, embeddings_of, pack
+from common.photo_sets import Collection, asked_for, describe, embed, pack, pretrained
 
 from sparsight.evaluation.sampling import Gain, Repeat
 from sparsight.models.precision import best_device, resolve_precision
@@ -36,7 +36,7 @@ def measure(
     order = np.random.default_rng(0).permutation(collection.pool())
     valid, train = np.split(order, [len(order) // 20])
     images = pack(folder / "images", collection, {"train": train, "valid": valid, "test": collection.test})
-    embeddings = embeddings_of(collection, 0, pretraining)[train]
+    embeddings = embed(pretrained(collection, 0, pretraining), collection.images[train])
     splits, device, budget = LabelledSplits.of(images), best_device(), round(share * len(order))
     probe = Probe(
         backbone=describe(collection),

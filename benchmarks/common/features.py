@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from common.photo_sets import Collection, embeddings_of
+from common.photo_sets import Collection, embedded_part
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -28,17 +28,17 @@ class Features:
         return LogisticRegression(C=0.01, max_iter=2_000).fit(self.inputs[chosen], labels)
 
 
-def embed(collection: Collection, epochs: int, *, most: int = 20_000) -> Features:
-    """Embed photos by a backbone that was pre-trained on the pool; at most so many of the pool can be chosen."""
-    embeddings, pool = embeddings_of(collection, 0, epochs), collection.pool()
-    pool = np.sort(np.random.default_rng(0).permutation(pool)[:most])
+def embed(collection: Collection, epochs: int) -> Features:
+    """Embed photos by a backbone that was pre-trained on the pool."""
+    part, embeddings = embedded_part(collection, 0, epochs)
+    pool = part.pool()
     inputs = StandardScaler().fit(embeddings[pool]).transform(embeddings)
     return Features(
         pool=embeddings[pool],
         inputs=inputs[pool],
-        labels=collection.labels[pool],
-        test=inputs[collection.test],
-        truth=collection.labels[collection.test],
+        labels=part.labels[pool],
+        test=inputs[part.test],
+        truth=part.labels[part.test],
     )
 
 

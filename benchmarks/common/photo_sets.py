@@ -231,22 +231,37 @@ def pretrained(collection: Collection, seed: int, epochs: int) -> torch.nn.Modul
     return backbone.eval()
 
 
-@torch.inference_mode()
-def embeddings_of(collection: Collection, seed: int, epochs: int) -> np.ndarray:
-    """Embeddings of all photos by the backbone that `pretrained` gives: float32, N x D; kept in the cache beside it."""
+def embedded_part(collection: Collection, seed: int, epochs: int) -> tuple[Collection, np.ndarray]:
+    """At most 20,000 photos of the pool and 2,000 of the test split, and their embeddings: float32, N x D.
+
+    The backbone is that of `pretrained`, so it has seen the whole pool. Embeddings are kept in the cache beside it.
+    """
+    rng = np.random.default_rng(0)
+    chosen = [rng.permutation(each)[:most] for each, most in ((collection.pool(), 20_000), (collection.test, 2_000))]
+    rows = np.sort(np.concatenate(chosen))
+    part = replace(
+        collection,
+        images=collection.images[rows],
+        labels=collection.labels[rows],
+        test=np.flatnonzero(np.isin(rows, collection.test)),
+    )
     kept = weights_file(collection, seed, epochs).with_suffix(".npy")
     if not kept.is_file():
-        device = best_device()
-        network = pretrained(collection, seed, epochs).to(device)
-        parts = [
-            network(normalise(part.to(device), MEAN, STD)).float().cpu()
-            for part in torch.from_numpy(collection.images).split(500)
-        ]
         content = io.BytesIO()
-        np.save(content, torch.cat(parts).numpy())
+        np.save(content, embed(pretrained(collection, seed, epochs), part.images))
         write_bytes(kept, content.getvalue())
-    found: np.ndarray = np.load(kept)
-    return found
+    return part, np.load(kept)
+
+
+@torch.inference_mode()
+def embed(backbone: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    """Embed photos: float32, N x D."""
+    device = best_device()
+    network = backbone.to(device, memory_format=torch.channels_last)
+    parts = [
+        network(normalise(part.to(device), MEAN, STD)).float().cpu() for part in torch.from_numpy(images).split(250)
+    ]
+    return torch.cat(parts).numpy()
 
 
 def weights_file(collection: Collection, seed: int, epochs: int) -> Path:
