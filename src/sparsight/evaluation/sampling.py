@@ -54,7 +54,7 @@ class Gain:
         if not deviation:
             bound = np.inf if count == 1 else 0.0
             return cls(mean=mean, deviation=0.0, low=mean - bound, high=mean + bound, p_value=None)
-        error = deviation / np.sqrt(count)
+        error = deviation / count**0.5
         bound = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
         p_value = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
         return cls(mean=mean, deviation=deviation, low=mean - bound, high=mean + bound, p_value=p_value)
