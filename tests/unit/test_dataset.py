@@ -102,13 +102,16 @@ def test_a_photo_with_several_labels_is_repeated_as_one_of_its_rarest() -> None:
     assert (repeated["both"], repeated["cat"], repeated["p000"]) == (3, 3, 1)
 
 
-def test_annotations_are_counted_where_labels_are_asked_for(tmp_path: Path) -> None:
+def test_annotations_outside_the_test_split_are_counted_where_labels_are_asked_for(tmp_path: Path) -> None:
     found = [row("1", "dog/poodle", "dog/poodle", "dog/boxer"), row("2", "dog/boxer"), row("3")]
+    assert [photo.id for photo in build_dataset({"pets": found}, Rules(mode="labelled", ratios=THREE)).of("test")] == [
+        "1"
+    ]
     write_dataset(
         build_dataset({"pets": found}, Rules(mode="labelled", ratios=THREE)), tmp_path / "few", "labelled", {}
     )
     write_dataset(build_dataset({"pets": found}, Rules(mode="all", ratios=THREE)), tmp_path / "all", "all", {})
-    assert read_manifest(tmp_path / "few", "dataset").counts["annotations"] == 4
+    assert read_manifest(tmp_path / "few", "dataset").counts["annotations"] == 1
     assert "annotations" not in read_manifest(tmp_path / "all", "dataset").counts
 
 

@@ -252,7 +252,8 @@ def write_dataset(
             draft.counts[f"{split}_rows"] = len(table)
         draft.counts["dropped"] = sum(dataset.dropped.values())
         if mode == "labelled":
-            draft.counts["annotations"] = sum(photo.annotations for photo in dataset.photos)
+            learned = (photo for photo in dataset.photos if photo.split != "test")
+            draft.counts["annotations"] = sum(photo.annotations for photo in learned)
         if annotations is not None:
             write_annotations(draft.folder, annotations)
         containers = {photo.id: photo.container for photo in dataset.photos}

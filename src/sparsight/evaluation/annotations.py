@@ -1,4 +1,4 @@
-"""How many annotations came in since a model was trained."""
+"""How many annotations came in since a model was trained; those of the test split don't count."""
 
 from dataclasses import dataclass
 from pathlib import Path

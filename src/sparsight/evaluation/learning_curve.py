@@ -20,7 +20,7 @@ class Point:
     Attributes:
         reference: the version, such as `classifier/3`.
         stage: `candidate`, `production` or `archived`.
-        annotations: of its dataset, one for each annotator and photo; the test split's are among them.
+        annotations: of its dataset, the test split's left out, one for each annotator and photo.
         photos: that it was trained on, each counted once.
         score: on the test split.
         comparable: measured on the same test images as the newest version.
