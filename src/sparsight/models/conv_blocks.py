@@ -1,0 +1,61 @@
+"""Convolution blocks: an encoder that shrinks images by 4, its mirror, and the encoder as a backbone."""
+
+from torch import Tensor, nn
+
+CONV_BLOCKS = "conv_blocks"
+"""The name of the design, and of the backbone."""
+SHRINKS = 4
+"""Pixels a side that a position of the last feature map stands for."""
+FEATURES = 256
+"""Channels of that map."""
+GRID = 4
+"""Positions a side that an embedding tells apart."""
+
+
+class ConvBlocks(nn.Module):
+    """The encoder as a backbone: it keeps where in the image a feature is, roughly.
+
+    A dense layer on the last feature map would fit images of one size only, and be very wide for large ones. So the map
+    is averaged over a grid of 4 x 4 fields first, whatever its size.
+    """
+
+    num_features = FEATURES * GRID**2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = blocks_encoder()
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.Flatten())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised images: float, N x 3 x H x W to N x 4096."""
+        embedding: Tensor = self.pool(self.encoder(images))
+        return embedding
+
+
+def blocks_encoder() -> nn.Sequential:
+    """Blocks of 32, 64, 128 and 256 channels, with a max-pool after each of the first two."""
+    return nn.Sequential(
+        _block(3, 32), nn.MaxPool2d(2), _block(32, 64), nn.MaxPool2d(2), _block(64, 128), _block(128, FEATURES)
+    )
+
+
+def blocks_decoder() -> nn.Sequential:
+    """The encoder's mirror; pixels are repeated where it takes their maximum."""
+    return nn.Sequential(
+        _block(FEATURES, 128), _block(128, 64), _doubled(), _block(64, 32), _doubled(), nn.Conv2d(32, 3, 3, padding=1)
+    )
+
+
+def _block(before: int, channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with batch norm and ReLU."""
+    return nn.Sequential(*_convolution(before, channels), *_convolution(channels, channels))
+
+
+def _convolution(before: int, channels: int) -> tuple[nn.Module, ...]:
+    layer = nn.Conv2d(before, channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer, nn.BatchNorm2d(channels), nn.ReLU()
+
+
+def _doubled() -> nn.Upsample:
+    return nn.Upsample(scale_factor=2)
