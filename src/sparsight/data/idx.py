@@ -63,7 +63,7 @@ def _shape(path: Path, content: BinaryIO, dimensions: int, what: str) -> tuple[i
         raise SparsightError(
             f"{path} holds no {what} in IDX format: it begins with {magic.hex(' ') or 'nothing'}; "
             f"expected {expected.hex(' ')}.",
-            hint="Give the files as MNIST has them: ...-images-idx3-ubyte and ...-labels-idx1-ubyte, or these with .gz.",
+            hint="Give files as MNIST has them: ...-images-idx3-ubyte and ...-labels-idx1-ubyte, also with .gz.",
         )
     header = content.read(4 * dimensions)
     if len(header) < 4 * dimensions:

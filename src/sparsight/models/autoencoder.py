@@ -18,7 +18,7 @@ from sparsight.models.autoencoder_layers import (
     reference_encoder,
 )
 from sparsight.models.binary import Rounding
-from sparsight.models.conv_blocks import FEATURES, SHRINKS, blocks_decoder, blocks_encoder
+from sparsight.models.conv_blocks import CENTRE, CONV_BLOCKS, FEATURES, SHRINKS, blocks_decoder, blocks_encoder
 from sparsight.models.folder import Description
 from sparsight.models.hashing import STAGE_BITS, CellCodes, StagedSigns, principal_components
 
@@ -28,7 +28,7 @@ CELLS = (2, 4, 8)
 """Pixels a side that a cell of a code may stand for."""
 _LATENTS = 96
 _REFERENCE_FEATURES = 64
-_GREY = 0.5
+_GREY = CENTRE[0]
 
 
 class AutoencoderDescription(Description):
@@ -76,7 +76,7 @@ class Autoencoder(nn.Module):
             narrow = nn.Sequential(conv3x3(features, 3), nn.ReLU(), conv3x3(3, channels))
             self.hashing = CellCodes(narrow, nn.Identity(), binary=description.binary)
             self.decoder = reference_decoder(description.cell, channels)
-        elif description.design == "conv_blocks":
+        elif description.design == CONV_BLOCKS:
             features = FEATURES
             self.encoder = blocks_encoder()
             inward, outward = nn.Conv2d(features, channels, 1), nn.Conv2d(channels, features, 1)
@@ -148,7 +148,7 @@ class Autoencoder(nn.Module):
 def _check(description: AutoencoderDescription) -> None:
     if description.cell not in CELLS:
         raise SparsightError(f"cell is {description.cell}; expected {', '.join(map(str, CELLS))}.")
-    cell = {"residual": BLOCK, "conv_blocks": SHRINKS}.get(description.design, description.cell)
+    cell = {"residual": BLOCK, CONV_BLOCKS: SHRINKS}.get(description.design, description.cell)
     if description.cell != cell:
         raise SparsightError(
             f"cell is {description.cell}; the design {description.design} has cells of {cell} pixels a side."

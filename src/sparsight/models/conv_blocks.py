@@ -1,5 +1,6 @@
 """Convolution blocks: an encoder that shrinks images by 4, its mirror, and the encoder as a backbone."""
 
+import torch
 from torch import Tensor, nn
 
 CONV_BLOCKS = "conv_blocks"
@@ -12,11 +13,17 @@ GRID = 4
 """Positions a side that an embedding tells apart."""
 
 
+CENTRE, SPREAD = (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
+"""What is taken off pixels of 0 to 1, by channel, and what that is divided by."""
+SMALL = 28
+"""Pixels a side of the images that it was made for."""
+
+
 class ConvBlocks(nn.Module):
     """The encoder as a backbone: it keeps where in the image a feature is, roughly.
 
-    A dense layer on the last feature map would fit images of one size only, and be very wide for large ones. So the map
-    is averaged over a grid of 4 x 4 fields first, whatever its size.
+    A dense layer on the last feature map would fit images of one size only, and be very wide for large ones. So of each
+    of 4 x 4 fields of the map, whatever its size, the maximum is taken.
     """
 
     num_features = FEATURES * GRID**2
@@ -24,12 +31,20 @@ class ConvBlocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = blocks_encoder()
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.Flatten())
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images: float, N x 3 x H x W to N x 4096."""
-        embedding: Tensor = self.pool(self.encoder(images))
-        return embedding
+        features: Tensor = self.encoder(images)
+        rows = torch.stack([features[:, :, part].amax(2) for part in _fields(features.shape[2])], 2)
+        return torch.stack([rows[..., part].amax(3) for part in _fields(rows.shape[3])], 3).flatten(1)
+
+
+def _fields(size: int) -> list[slice]:
+    """Cut a side into as many parts as the grid has, which overlap where they can't be equal.
+
+    As torch's own adaptive pooling does, whose gradient isn't the same on a GPU each time, and which ONNX hasn't.
+    """
+    return [slice(size * place // GRID, -(-size * (place + 1) // GRID)) for place in range(GRID)]
 
 
 def blocks_encoder() -> nn.Sequential:
