@@ -1,4 +1,4 @@
-"""A folder of IDX files as a collection: each digit a photo, the test files' set aside."""
+"""A folder of IDX files as a collection: each image a photo, the test files' set aside."""
 
 import re
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from sparsight.errors import SparsightError
 
 ANNOTATOR = "idx"
 """Under this name the labels of the files are annotations."""
-_NAME = re.compile(r"(?P<part>[\w.-]*?)-?(?P<what>images|labels)[-.]idx[13]-ubyte(?P<gzip>\.gz)?")
-_FOR_THE_TEST = ("t10k", "test")
+_NAME = re.compile(r"(?P<part>[\w.-]*?)-?(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?")
+_FOR_THE_TEST = {"t10k", "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class _Part:
 
     @property
     def is_test(self) -> bool:
-        return any(word in self.name for word in _FOR_THE_TEST)
+        return bool(_FOR_THE_TEST & set(re.split(r"[^a-z0-9]", self.name.lower())))
 
     def photos(self, collection: str) -> Iterator[SourcePhoto]:
         for row, pixels in enumerate(self.images):

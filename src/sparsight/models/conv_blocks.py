@@ -9,7 +9,7 @@ SHRINKS = 4
 """Pixels a side that a position of the last feature map stands for."""
 FEATURES = 256
 """Channels of that map."""
-GRID = 4
+GRID = 2
 """Positions a side that an embedding tells apart."""
 
 
@@ -23,7 +23,7 @@ class ConvBlocks(nn.Module):
     """The encoder as a backbone: it keeps where in the image a feature is, roughly.
 
     A dense layer on the last feature map would fit images of one size only, and be very wide for large ones. So of each
-    of 4 x 4 fields of the map, whatever its size, the maximum is taken.
+    of 2 x 2 fields of the map, whatever its size, the maximum is taken.
     """
 
     num_features = FEATURES * GRID**2
@@ -33,7 +33,7 @@ class ConvBlocks(nn.Module):
         self.encoder = blocks_encoder()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised images: float, N x 3 x H x W to N x 4096."""
+        """Embed normalised images: float, N x 3 x H x W to N x 1024."""
         features: Tensor = self.encoder(images)
         rows = torch.stack([features[:, :, part].amax(2) for part in _fields(features.shape[2])], 2)
         return torch.stack([rows[..., part].amax(3) for part in _fields(rows.shape[3])], 3).flatten(1)
