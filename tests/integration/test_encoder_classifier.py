@@ -42,8 +42,9 @@ def test_from_idx_files_to_a_classifier(tmp_path: Path) -> None:
     store(files / "train-labels-idx1-ubyte.gz", numbers[:300], compressed=True)
     store(files / "t10k-images.idx3-ubyte", images[300:])
     store(files / "t10k-labels.idx1-ubyte", numbers[300:])
+    store(files / "more-images-idx3-ubyte", images[:20] // 2)
     summary = load_idx(files, name="idx-digits")
-    assert (summary.photos, summary.labelled, summary.in_test_set) == (400, 300, 100)
+    assert (summary.photos, summary.labelled, summary.in_test_set) == (420, 300, 100)
     assert load_idx(files, name="idx-digits").created == 0
 
     given = [f"--set={name}={value}" for name, value in SIZE.items()]
@@ -61,5 +62,5 @@ def test_from_idx_files_to_a_classifier(tmp_path: Path) -> None:
     assert description.head == HeadDescription(hidden=128, dropout=0.3)
     assert description.hyperparameters["base"]["design"] == "conv_blocks"
     page = (model / "report" / "index.html").read_text(encoding="utf-8")
-    assert "conv_blocks with the weights of a model folder, after 8 epochs of its own trained with it" in page
+    assert "conv_blocks with the weights of a model folder, alone for 8 epochs, then trained with it" in page
     assert "Wrong ones with the highest scores first; right ones with the lowest scores first." in page

@@ -252,7 +252,7 @@ def _report(
 
 
 def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> str:
-    first = f"after {arguments.head_epochs} epochs of its own " if arguments.head_epochs else ""
+    first = f"alone for {arguments.head_epochs} epochs, then " if arguments.head_epochs else ""
     way = "frozen" if arguments.freeze_backbone else f"{first}trained with it"
     heads = {
         "none": f"A head for {len(splits.classes)} classes",
