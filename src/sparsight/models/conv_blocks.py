@@ -11,8 +11,6 @@ FEATURES = 256
 """Channels of that map."""
 GRID = 2
 """Positions a side that an embedding tells apart."""
-
-
 CENTRE, SPREAD = (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
 """What is taken off pixels of 0 to 1, by channel, and what that is divided by."""
 SMALL = 28
