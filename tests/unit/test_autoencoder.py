@@ -14,7 +14,7 @@ from sparsight.errors import SparsightError
 from sparsight.evaluation.view_agreement import compare_views
 from sparsight.models.autoencoder import REACH, Autoencoder, AutoencoderDescription
 from sparsight.models.barlow import Agreement, barlow_loss, cross_correlation
-from sparsight.models.classifier import load_backbone
+from sparsight.models.classifier import load_backbone, load_classifier
 from sparsight.models.codec.codec import Codec
 from sparsight.models.codec.container import CompressedError
 from sparsight.models.codec.tiles import scaled, tiles
@@ -77,6 +77,8 @@ def ignore(record):
         (describe("reference", channels=8, cell=8), 0.125),
         (describe(channels=128), 2),
         (describe(binary=False, channels=24), 6),
+        (describe("conv_blocks", channels=8, cell=4), 0.5),
+        (describe("conv_blocks", binary=False, channels=16, cell=4), 16),
     ],
 )
 @pytest.mark.parametrize("size", [(16, 40), (128, 128)])
@@ -109,7 +111,13 @@ def test_a_code_cut_after_a_stage_is_decoded_as_if_the_rest_were_not_there():
 
 
 @pytest.mark.parametrize(
-    "description", [describe(), describe("reference", cell=2), describe("reference", channels=4, cell=8)]
+    "description",
+    [
+        describe(),
+        describe("reference", cell=2),
+        describe("reference", channels=4, cell=8),
+        describe("conv_blocks", cell=4),
+    ],
 )
 def test_tiles_give_what_the_whole_image_gives(description):
     torch.manual_seed(0)
@@ -137,9 +145,10 @@ def test_tiles_give_what_the_whole_image_gives(description):
         ({"channels": 20}, "multiples of 8"),
         ({"cell": 4}, "cells of 8 pixels a side"),
         ({"cell": 3}, "cell is 3; expected 2, 4, 8"),
+        ({"design": "conv_blocks"}, "conv_blocks has cells of 4 pixels a side"),
     ],
 )
-def test_numbers_that_the_residual_design_cannot_have_are_refused(wrong, message):
+def test_numbers_that_a_design_cannot_have_are_refused(wrong, message):
     with pytest.raises(SparsightError, match=message):
         Autoencoder(describe(**wrong))
 
@@ -215,8 +224,10 @@ def test_it_learns_what_guessing_cannot_reach(digits, tmp_path):
     assert best.valid_psnr > 20
 
 
-def test_resumed_training_ends_with_the_same_bits(digits, tmp_path):
+@pytest.mark.parametrize("description", [describe(), describe("conv_blocks", cell=4)])
+def test_resumed_training_ends_with_the_same_bits(digits, tmp_path, description):
     options = {"epochs": 3, "rounding": "stochastic", "crop_size": 16, "corruption": Corruption(salt_and_pepper=0.1)}
+    options["description"] = description
     whole = trainer(digits, **options)
     (tmp_path / "whole").mkdir()
     whole.fit(tmp_path / "whole", report=ignore)
@@ -325,8 +336,10 @@ def test_mlflow_gives_the_codes_that_search_gets(model, digits):
 
 
 def test_an_autoencoder_is_no_backbone(model):
-    with pytest.raises(SparsightError, match="holds an autoencoder; expected a backbone or a classifier"):
+    with pytest.raises(SparsightError, match="design residual, whose encoder is no backbone"):
         load_backbone(model)
+    with pytest.raises(SparsightError, match="holds an autoencoder; expected a backbone or a classifier"):
+        load_classifier(model)
 
 
 # The codec

@@ -132,6 +132,37 @@ def test_fine_tuning_trains_the_backbone_too_at_its_own_rate(digits: LabelledSpl
     assert still.classifier.backbone.scale.item() == 1
 
 
+def test_the_head_learns_alone_first_then_all_layers(digits: LabelledSplits) -> None:
+    torch.manual_seed(0)
+    backbone = Small()
+    begun, weights = backbone[0].weight.clone(), []
+    options = dataclasses.replace(
+        QUICK, freeze_backbone=False, head_epochs=4, epochs=8, backbone_learning_rate_ratio=1.0, learning_rate=5e-3
+    )
+    trainer = ClassifierTrainer(backbone, digits, options, device=CPU, precision=torch.float32)
+    trained = trainer.train(lambda epoch: weights.append(backbone[0].weight.detach().clone()))
+    assert [epoch.number for epoch in trained.epochs] == list(range(1, 13))
+    assert [bool(torch.equal(begun, each)) for each in weights] == [True] * 4 + [False] * 8
+    assert accuracy(trained, digits) > 0.5
+
+
+def test_an_epoch_of_the_head_alone_is_kept_where_none_after_it_is_better(digits: LabelledSplits) -> None:
+    torch.manual_seed(0)
+    backbone = Small()
+    begun = backbone[0].weight.clone()
+    options = dataclasses.replace(QUICK, freeze_backbone=False, head_epochs=10, epochs=9, patience=3)
+    spoilt = train(digits, backbone, options, backbone_learning_rate_ratio=1e3)
+    assert spoilt.best.number <= 10
+    assert len(spoilt.epochs) == 10 + 3, "patience begins anew with all layers"
+    assert torch.equal(backbone[0].weight, begun)
+    assert accuracy(spoilt, digits) > 0.5
+
+
+def test_a_head_that_learns_alone_anyway_has_no_epochs_to_be_first(digits: LabelledSplits) -> None:
+    with pytest.raises(SparsightError, match="head_epochs is 3, and the backbone is frozen"):
+        train(digits, Pixels(), head_epochs=3)
+
+
 def test_the_best_epoch_is_kept_and_patience_ends_the_training(digits: LabelledSplits) -> None:
     trained = train(digits, Pixels(), epochs=300, patience=5, learning_rate=0.05)
     assert len(trained.epochs) == trained.best.number + 5 < 300

@@ -201,7 +201,14 @@ def test_a_place_that_can_not_stand_in_a_command_is_refused(tmp_path, capsys):
     assert not (project.root / "runs").exists()
 
 
-def test_loading_a_folder_needs_its_path(project):
-    answer = project("data", "load", "folder")
+@pytest.mark.parametrize("source", ["folder", "idx"])
+def test_loading_a_folder_needs_its_path(project, source):
+    answer = project("data", "load", source)
     assert answer.code == 2
     assert "Say which folder to load." in answer.err
+
+
+def test_a_sample_collection_takes_no_folder(project):
+    answer = project("data", "load", "digits", "photos")
+    assert answer.code == 2
+    assert "digits takes no folder." in answer.err

@@ -32,6 +32,7 @@ from sparsight.training.familiarity import fit
 
 PREPROCESSING = Preprocessing(image_size=24, resize="crop", mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
 BACKBONE = BackboneDescription(name="resnet10_narrow", small_image_stem=False)
+BLOCKS = BackboneDescription(name="conv_blocks", small_image_stem=False)
 HEADS = make_heads(Tree([("cat",), ("dog", "poodle"), ("dog", "terrier")]), "per_parent")
 HIERARCHY = HierarchyDescription(
     heads="per_parent", temperatures=dict.fromkeys(HEADS.heads, 1.7), decision="confident", threshold=0.5
@@ -47,11 +48,12 @@ def one_thread() -> Iterator[None]:
 
 
 def write(folder: Path, kind: str, seed: int = 0) -> Path:
-    """Write a model with random weights: `backbone`, `flat` or `hierarchical`."""
+    """Write a model with random weights: `backbone`, `flat`, `hierarchical`, or `blocks`, a flat one of these."""
+    backbone = BLOCKS if kind == "blocks" else BACKBONE
     classes = tuple(map("/".join, HEADS.outputs)) if kind == "hierarchical" else ("cat", "dog", "dog/poodle", "cow")
     shape = {"head": HeadDescription(hidden=8, dropout=0.5), "classes": classes}
     shape |= {"hierarchy": HIERARCHY if kind == "hierarchical" else None}
-    description = ModelDescription(kind="classifier", backbone=BACKBONE, preprocessing=PREPROCESSING, **shape)
+    description = ModelDescription(kind="classifier", backbone=backbone, preprocessing=PREPROCESSING, **shape)
     torch.manual_seed(seed)
     network = new_classifier(description).eval()
     with new_artefact(folder, "model", {}) as draft:
@@ -115,6 +117,12 @@ def test_a_hierarchical_one_tells_of_every_node(
     assert not recwarn.list
     assert agree(folder, tmp_path / "model.onnx") == {"probabilities", "embedding", "distance"}
     assert run(tmp_path / "model.onnx", photos(1))["probabilities"].shape == (1, 4)
+
+
+def test_a_network_of_convolution_blocks_is_exported_whole(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", "blocks")
+    export_onnx(folder, tmp_path / "model.onnx")
+    assert agree(folder, tmp_path / "model.onnx") == {"probabilities", "embedding", "distance"}
 
 
 def test_a_backbone_gives_embeddings(tmp_path: Path) -> None:

@@ -39,16 +39,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def build(method):
+def build(method, backbone="resnet10_narrow"):
     torch.manual_seed(0)
-    return NETWORKS[method](create_backbone(BackboneDescription(name="resnet10_narrow", small_image_stem=False)))
+    return NETWORKS[method](create_backbone(BackboneDescription(name=backbone, small_image_stem=False)))
 
 
 @pytest.mark.parametrize(
     ("method", "lightlys"), [("simclr", NTXentLoss(0.2)), ("barlow_twins", BarlowTwinsLoss(0.005))]
 )
-def test_the_loss_is_lightlys_between_both_views(method, lightlys):
-    network = build(method)
+@pytest.mark.parametrize("backbone", ["resnet10_narrow", "conv_blocks"])
+def test_the_loss_is_lightlys_between_both_views(method, lightlys, backbone):
+    network = build(method, backbone)
     views = torch.rand(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     loss, projections = network(*views, start=0, count=8)
     first, second = (network.head(network.backbone(view)) for view in views)

@@ -24,6 +24,11 @@ class Collection(StrEnum):
     ELPV = "elpv"
     DIGITS = "digits"
     FOLDER = "folder"
+    IDX = "idx"
+
+
+_FOLDERS = (Collection.FOLDER, Collection.IDX)
+_LAYOUT = "folder: <label>/<label>/x.jpg, and unlabelled/. idx: train-images-idx3-ubyte.gz and so on, as MNIST has it."
 
 
 @app.callback()
@@ -33,9 +38,9 @@ def _data() -> None:
 
 @app.command()
 def load(
-    source: Annotated[Collection, typer.Argument(help="Solar cells, handwritten digits, or a folder of your own.")],
-    path: Annotated[Path | None, typer.Argument(help="The folder: <label>/<label>/x.jpg, and unlabelled/.")] = None,
-    name: Annotated[str | None, typer.Option(help="The collection's name, for a folder.")] = None,
+    source: Annotated[Collection, typer.Argument(help="Solar cells, digits, or a folder of your own.")],
+    path: Annotated[Path | None, typer.Argument(help=_LAYOUT)] = None,
+    name: Annotated[str | None, typer.Option(help="The collection's name, for folder and idx.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take so many photos (samples only).")] = None,
     labelled: Annotated[int | None, typer.Option(help="Give so many photos labels (samples only).")] = None,
     test: Annotated[int | None, typer.Option(help="Set so many photos aside for the test (samples only).")] = None,
@@ -45,9 +50,9 @@ def load(
     ] = False,
 ) -> None:
     """Load photos: files to Blob Storage, one document each to Cosmos DB."""
-    if (source is Collection.FOLDER) != (path is not None):
+    if (source in _FOLDERS) != (path is not None):
         raise SparsightError(
-            "A folder needs a path, and only a folder." if path else "Say which folder to load.",
+            f"{source} takes no folder." if path else "Say which folder to load.",
             hint="For example: python execute.py data load folder ~/photos",
         )
     from sparsight.local.services import environment, running_services
@@ -72,6 +77,10 @@ def _load(
 ) -> "LoadSummary":
     from sparsight.data import samples
 
+    if source is Collection.IDX and path is not None:
+        from sparsight.data.idx_folder import load_idx
+
+        return load_idx(path, name=name)
     if path is not None:
         return samples.load_folder(path, name=name)
     load = samples.load_elpv if source is Collection.ELPV else samples.load_digits

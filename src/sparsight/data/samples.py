@@ -97,7 +97,7 @@ def load_digits(
 
     def photo(photo_id: str) -> SourcePhoto:
         row = rows[photo_id]
-        return roles.photo(photo_id, lambda: _png(pixels[row]), ("digit", str(digits[row])), _digit_opinion)
+        return roles.photo(photo_id, lambda: png_file(pixels[row]), ("digit", str(digits[row])), _digit_opinion)
 
     return load_photos("digits", [photo(photo_id) for photo_id in roles], relabel=True)
 
@@ -134,7 +134,8 @@ def _package_folder(name: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def png_file(pixels: NDArray[np.uint8]) -> bytes:
+    """Turn grey pixels, uint8 H x W, into a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -229,7 +230,7 @@ def load_folder(path: str | Path, *, name: str | None = None) -> LoadSummary:
     root = Path(path)
     if not root.is_dir():
         raise SparsightError(f"{root} is not a folder.", hint="Give the folder that holds the images.")
-    collection = check_collection_name(name if name is not None else _slug(root.resolve().name))
+    collection = check_collection_name(name if name is not None else collection_name(root))
     skipped: Counter[str] = Counter()
     photos = [_folder_photo(root, file, collection) for file in _images_below(root, skipped)]
     if not photos:
@@ -241,8 +242,9 @@ def load_folder(path: str | Path, *, name: str | None = None) -> LoadSummary:
     return summary
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63]
+def collection_name(folder: Path) -> str:
+    """Name a collection after its folder."""
+    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:63]
 
 
 def _images_below(root: Path, skipped: Counter[str]) -> list[PurePosixPath]:

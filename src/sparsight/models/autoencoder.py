@@ -18,6 +18,7 @@ from sparsight.models.autoencoder_layers import (
     reference_encoder,
 )
 from sparsight.models.binary import Rounding
+from sparsight.models.conv_blocks import CENTRE, CONV_BLOCKS, FEATURES, SHRINKS, blocks_decoder, blocks_encoder
 from sparsight.models.folder import Description
 from sparsight.models.hashing import STAGE_BITS, CellCodes, StagedSigns, principal_components
 
@@ -27,16 +28,16 @@ CELLS = (2, 4, 8)
 """Pixels a side that a cell of a code may stand for."""
 _LATENTS = 96
 _REFERENCE_FEATURES = 64
-_GREY = 0.5
+_GREY = CENTRE[0]
 
 
 class AutoencoderDescription(Description):
     """Which autoencoder: what is needed to build its network."""
 
-    design: Literal["reference", "residual"]
+    design: Literal["reference", "residual", "conv_blocks"]
     binary: bool = Field(description="whether cells hold signs, or floats")
     channels: int = Field(ge=1, le=1024, description="signs or floats in a cell")
-    cell: int = Field(description="pixels a side that a cell stands for; 8 in the residual design")
+    cell: int = Field(description="pixels a side that a cell stands for; 8 in the residual design, 4 in conv_blocks")
     code_bits: int = Field(ge=8, le=1024, description="bits of the code of a whole image")
 
     @property
@@ -51,7 +52,7 @@ class AutoencoderDescription(Description):
 
 
 class Autoencoder(nn.Module):
-    """A convolutional autoencoder for images of any size that is a multiple of 8.
+    """A convolutional autoencoder for images of any size that is a multiple of a cell's.
 
     An encoder's features go through a hashing layer, which makes the code: a grid of cells. A decoder makes an image of
     it. Nothing else passes between them. Beside, a head turns the features, pooled over the image, into one code.
@@ -75,6 +76,12 @@ class Autoencoder(nn.Module):
             narrow = nn.Sequential(conv3x3(features, 3), nn.ReLU(), conv3x3(3, channels))
             self.hashing = CellCodes(narrow, nn.Identity(), binary=description.binary)
             self.decoder = reference_decoder(description.cell, channels)
+        elif description.design == CONV_BLOCKS:
+            features = FEATURES
+            self.encoder = blocks_encoder()
+            inward, outward = nn.Conv2d(features, channels, 1), nn.Conv2d(channels, features, 1)
+            self.hashing = CellCodes(inward, outward, binary=description.binary)
+            self.decoder = blocks_decoder()
         else:
             self.encoder = nn.Sequential(Analysis(features), *(Mixing(features) for _ in range(3)))
             inward, outward = nn.Conv2d(features, channels, 1), nn.Conv2d(channels, features, 1)
@@ -127,7 +134,7 @@ class Autoencoder(nn.Module):
         The residual design begins with the principal components of blocks of pixels, and with their signs: training
         has something to improve on from the first step.
         """
-        if self.description.design == "reference":
+        if self.description.design != "residual":
             return
         blocks = F.pixel_unshuffle(images - _GREY, BLOCK).permute(0, 2, 3, 1).flatten(0, 2)
         mean, (deviations, basis) = blocks.mean(dim=0), principal_components(blocks, _LATENTS)
@@ -141,11 +148,12 @@ class Autoencoder(nn.Module):
 def _check(description: AutoencoderDescription) -> None:
     if description.cell not in CELLS:
         raise SparsightError(f"cell is {description.cell}; expected {', '.join(map(str, CELLS))}.")
-    if description.design != "residual":
-        return
-    if description.cell != BLOCK:
-        raise SparsightError(f"cell is {description.cell}; the residual design has cells of {BLOCK} pixels a side.")
-    if description.binary and description.channels % STAGE_BITS:
+    cell = {"residual": BLOCK, CONV_BLOCKS: SHRINKS}.get(description.design, description.cell)
+    if description.cell != cell:
+        raise SparsightError(
+            f"cell is {description.cell}; the design {description.design} has cells of {cell} pixels a side."
+        )
+    if description.design == "residual" and description.binary and description.channels % STAGE_BITS:
         raise SparsightError(
             f"channels is {description.channels}; the residual design takes multiples of {STAGE_BITS}, "
             f"each of which is {STAGE_BITS / BLOCK**2} bits a pixel."

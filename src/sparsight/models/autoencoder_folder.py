@@ -11,7 +11,19 @@ from sparsight.data.artefact import read_manifest, write_text
 from sparsight.errors import SparsightError
 from sparsight.models.autoencoder import Autoencoder, AutoencoderDescription
 from sparsight.models.codec.contexts import Contexts, without_contexts
-from sparsight.models.folder import DESCRIPTION, Description, named_network, read_weights, write_weights
+from sparsight.models.conv_blocks import CENTRE, CONV_BLOCKS, SPREAD, ConvBlocks
+from sparsight.models.folder import (
+    DESCRIPTION,
+    BackboneDescription,
+    Description,
+    ModelDescription,
+    Preprocessing,
+    named_network,
+    read_weights,
+    write_weights,
+)
+
+_ENCODER = "encoder."
 
 
 class AutoencoderModel(Description):
@@ -71,5 +83,33 @@ def open_autoencoder(
         network.load_state_dict(without_contexts(weights))
         contexts = Contexts.of_state(weights) if model.autoencoder.binary else None
     except (KeyError, RuntimeError) as error:
-        raise SparsightError(f"The weights in {origin} don't fit its model.json: {error}") from error
+        raise _unfit(origin, error) from error
     return network.to(memory_format=torch.channels_last).eval(), contexts
+
+
+def load_encoder(folder: Path) -> tuple[ConvBlocks, ModelDescription]:
+    """Open the encoder of an autoencoder as a backbone for a classifier, in evaluation mode, on the CPU.
+
+    Raises:
+        SparsightError: not a model artefact of an autoencoder, a damaged one, or one of another design.
+    """
+    model = read_autoencoder_model(folder)
+    if model.autoencoder.design != CONV_BLOCKS:
+        raise SparsightError(
+            f"{folder} holds an autoencoder of the design {model.autoencoder.design}, whose encoder is no backbone.",
+            hint=f"Train one with train_autoencoder's design={CONV_BLOCKS}, or a backbone with train_moco.",
+        )
+    backbone, weights = ConvBlocks(), read_weights(folder)
+    try:
+        backbone.load_state_dict({name: each for name, each in weights.items() if name.startswith(_ENCODER)})
+    except RuntimeError as error:
+        raise _unfit(folder, error) from error
+    preprocessing = Preprocessing(image_size=model.image_size, resize=model.resize, mean=CENTRE, std=SPREAD)
+    network = BackboneDescription(name=CONV_BLOCKS, small_image_stem=False)
+    return backbone.eval(), ModelDescription(
+        kind="backbone", backbone=network, preprocessing=preprocessing, hyperparameters=model.hyperparameters
+    )
+
+
+def _unfit(origin: Path, error: Exception) -> SparsightError:
+    return SparsightError(f"The weights in {origin} don't fit its model.json: {error}")

@@ -1,4 +1,4 @@
-"""Backbones: timm's ResNets and narrow ones of our own, with a stem for small images, by name."""
+"""Backbones by name: timm's ResNets, narrow ones of our own, a stem for small images, and convolution blocks."""
 
 import difflib
 import hashlib
@@ -10,6 +10,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from sparsight.errors import SparsightError
+from sparsight.models.conv_blocks import CENTRE, CONV_BLOCKS, SMALL, SPREAD, ConvBlocks
 from sparsight.models.folder import BackboneDescription
 
 SMALL_IMAGE = 64
@@ -31,9 +32,12 @@ _OURS = {
 }
 
 
+Backbone = ResNet | ConvBlocks
+
+
 def backbone_names() -> list[str]:
-    """Names that `create_backbone` takes: our narrow ones first, then every ResNet of timm."""
-    return [*_OURS, *timm.list_models(module="resnet")]
+    """Names that `create_backbone` takes: our own first, then every ResNet of timm."""
+    return [*_OURS, CONV_BLOCKS, *timm.list_models(module="resnet")]
 
 
 def wants_small_image_stem(image_size: int) -> bool:
@@ -53,17 +57,21 @@ def describe_backbone(name: str, small_image_stem: str, image_size: int) -> Back
         image_size: pixels a side.
 
     Raises:
-        SparsightError: no such backbone, or another word for the stem.
+        SparsightError: no such backbone, another word for the stem, or a backbone without that stem.
     """
     check_name(name)
     if small_image_stem not in {"auto", "on", "off"}:
         raise SparsightError(f"small_image_stem is {small_image_stem!r}; expected auto, on or off.")
+    if name == CONV_BLOCKS:
+        if small_image_stem == "on":
+            raise SparsightError(f"{name} is for small images as it is.", hint="Leave small_image_stem at auto.")
+        return BackboneDescription(name=name, small_image_stem=False)
     small = wants_small_image_stem(image_size) if small_image_stem == "auto" else small_image_stem == "on"
     return BackboneDescription(name=name, small_image_stem=small)
 
 
 def backbone_preprocessing(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
-    """Find what a backbone wants its images to be, from timm's own configuration.
+    """Find what a backbone wants its images to be; of ResNets from timm's own configuration.
 
     Returns:
         Mean and standard deviation by channel, of pixels scaled to 0..1, and height and width in pixels.
@@ -72,6 +80,8 @@ def backbone_preprocessing(name: str) -> tuple[tuple[float, float, float], tuple
         SparsightError: no such backbone.
     """
     check_name(name)
+    if name == CONV_BLOCKS:
+        return CENTRE, SPREAD, SMALL
     configuration = timm.get_pretrained_cfg("resnet18" if name in _OURS else name)
     assert configuration is not None  # noqa: S101 -- check_name has seen the name in timm's own list
     mean, std = configuration.mean, configuration.std
@@ -79,11 +89,11 @@ def backbone_preprocessing(name: str) -> tuple[tuple[float, float, float], tuple
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), int(size)
 
 
-def create_backbone(description: BackboneDescription, *, pretrained: bool = False) -> ResNet:
+def create_backbone(description: BackboneDescription, *, pretrained: bool = False) -> Backbone:
     """Build a backbone that turns images into embeddings.
 
     Input is float N x 3 x H x W (greyscale photos have their channel repeated), output float N x `num_features`: the
-    global average of the last feature map, without a head.
+    average of the last feature map, without a head; of convolution blocks the maxima of its fields.
 
     Args:
         description: name and stem.
@@ -95,6 +105,8 @@ def create_backbone(description: BackboneDescription, *, pretrained: bool = Fals
     check_name(description.name)
     if pretrained:
         return _create_pretrained(description)
+    if description.name == CONV_BLOCKS:
+        return ConvBlocks()
     backbone = _create_narrow(_OURS[description.name]) if description.name in _OURS else _create(description.name)
     if description.small_image_stem:
         _use_small_image_stem(backbone)
@@ -144,7 +156,7 @@ def _use_small_image_stem(model: ResNet) -> None:
 
 
 def _create_pretrained(description: BackboneDescription) -> ResNet:
-    if description.name in _OURS:
+    if description.name in (*_OURS, CONV_BLOCKS):
         raise SparsightError(
             f"{description.name} is our own network: there are no ImageNet weights for it.",
             hint="Take a timm ResNet such as resnet18, or pre-train with train_moco.",

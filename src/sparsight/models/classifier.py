@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sparsight.data.artefact import read_manifest
 from sparsight.errors import SparsightError
+from sparsight.models.autoencoder_folder import load_encoder
 from sparsight.models.backbones import create_backbone
-from sparsight.models.folder import HeadDescription, ModelDescription, read_description, read_weights
+from sparsight.models.folder import HeadDescription, ModelDescription, named_network, read_description, read_weights
 
 BACKBONE_PREFIX = "backbone."
 
@@ -75,11 +77,16 @@ def load_classifier(folder: Path) -> tuple[Classifier, ModelDescription]:
 
 
 def load_backbone(folder: Path) -> tuple[nn.Module, ModelDescription]:
-    """Open only the (query) backbone of a model artefact, of either kind, in evaluation mode, on the CPU.
+    """Open only the backbone of a model artefact, in evaluation mode, on the CPU.
+
+    That is the query backbone, a classifier's backbone, or the encoder of an autoencoder of convolution blocks.
 
     Raises:
-        SparsightError: not a model artefact, or damaged.
+        SparsightError: not a model artefact, damaged, or an autoencoder of another design.
     """
+    read_manifest(folder, "model")
+    if named_network(folder)[0] == "autoencoder":
+        return load_encoder(folder)
     description = read_description(folder)
     return open_backbone(description, read_weights(folder), folder).eval(), description
 

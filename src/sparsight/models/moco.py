@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from lightly.models.modules import MoCoProjectionHead
-from timm.models.resnet import ResNet
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sparsight.errors import SparsightError
+from sparsight.models.backbones import Backbone
 from sparsight.models.self_supervised import SelfSupervised, enqueue
 from sparsight.models.world import ALONE, World
 
@@ -81,7 +81,7 @@ class MoCo(SelfSupervised):
     queue: Tensor
     pointer: Tensor
 
-    def __init__(self, backbone: ResNet, options: MoCoOptions) -> None:
+    def __init__(self, backbone: Backbone, options: MoCoOptions) -> None:
         super().__init__()
         _check(options)
         self.options = options

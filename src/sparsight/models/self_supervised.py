@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
+
+from sparsight.models.backbones import Backbone
 
 
 class SelfSupervised(nn.Module, ABC):
@@ -18,7 +19,7 @@ class SelfSupervised(nn.Module, ABC):
         backbone: an N x 3 x H x W to N x `num_features` network: what pre-training is after.
     """
 
-    backbone: ResNet
+    backbone: Backbone
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is learned, in groups as an optimiser takes them."""

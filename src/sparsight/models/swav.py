@@ -7,10 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
-from timm.models.resnet import ResNet
 from torch import Tensor
 
 from sparsight.errors import SparsightError
+from sparsight.models.backbones import Backbone
 from sparsight.models.self_supervised import SelfSupervised, enqueue
 from sparsight.models.world import ALONE, World
 
@@ -66,7 +66,7 @@ class SwAV(SelfSupervised):
     queue: Tensor
     pointer: Tensor
 
-    def __init__(self, backbone: ResNet, options: SwAVOptions) -> None:
+    def __init__(self, backbone: Backbone, options: SwAVOptions) -> None:
         super().__init__()
         _check(options)
         self.options = options

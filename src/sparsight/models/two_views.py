@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from lightly.loss import BarlowTwinsLoss, NTXentLoss
 from lightly.models.modules import BarlowTwinsProjectionHead, SimCLRProjectionHead
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from sparsight.errors import SparsightError
+from sparsight.models.backbones import Backbone
 from sparsight.models.self_supervised import SelfSupervised
 from sparsight.models.world import ALONE, World
 
@@ -23,7 +23,7 @@ class TwoViews(SelfSupervised):
         head: makes its features projections.
     """
 
-    def __init__(self, backbone: ResNet, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
 
@@ -76,7 +76,7 @@ class SimCLR(TwoViews):
         SparsightError: an option out of its range.
     """
 
-    def __init__(self, backbone: ResNet, options: SimCLROptions) -> None:
+    def __init__(self, backbone: Backbone, options: SimCLROptions) -> None:
         if options.temperature <= 0 or options.dimension < 1:
             raise SparsightError("temperature must be more than 0, and dimension 1 or more.")
         features = int(backbone.num_features)
@@ -106,7 +106,7 @@ class BarlowTwins(TwoViews):
         SparsightError: an option out of its range.
     """
 
-    def __init__(self, backbone: ResNet, options: BarlowTwinsOptions) -> None:
+    def __init__(self, backbone: Backbone, options: BarlowTwinsOptions) -> None:
         if options.redundancy_weight < 0 or options.dimension < 2:
             raise SparsightError("redundancy_weight must be 0 or more, and dimension 2 or more.")
         head = BarlowTwinsProjectionHead(int(backbone.num_features), options.dimension, options.dimension)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from _typeshed import DataclassInstance
-    from timm.models.resnet import ResNet
     from torch.nn import Module
 
     from sparsight.data.artefact import Draft
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.pretraining_report import LossMeaning
     from sparsight.evaluation.probes import KnnProbe
+    from sparsight.models.backbones import Backbone
     from sparsight.models.folder import ModelDescription, Preprocessing
     from sparsight.models.self_supervised import SelfSupervised
     from sparsight.training.distributed import Processes
@@ -85,7 +85,7 @@ class PretrainingArguments(ABC):
         """The method's trainer."""
 
     @abstractmethod
-    def network(self, backbone: "ResNet") -> "SelfSupervised":
+    def network(self, backbone: "Backbone") -> "SelfSupervised":
         """Put the method's network round a backbone."""
 
     @abstractmethod
@@ -222,7 +222,7 @@ def _trainer(
     return trainer
 
 
-def _untrained(arguments: PretrainingArguments, description: "ModelDescription") -> "ResNet":
+def _untrained(arguments: PretrainingArguments, description: "ModelDescription") -> "Backbone":
     """The backbone as it is before training; what is drawn next depends on the seed, too."""
     import torch
 

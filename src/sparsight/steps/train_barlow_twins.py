@@ -7,9 +7,8 @@ from sparsight.steps.arguments import run_step
 from sparsight.steps.pretraining import PretrainingArguments, pretrain
 
 if TYPE_CHECKING:
-    from timm.models.resnet import ResNet
-
     from sparsight.evaluation.pretraining_report import LossMeaning
+    from sparsight.models.backbones import Backbone
     from sparsight.models.two_views import BarlowTwins
     from sparsight.training.pretraining import Pretrainer
 
@@ -32,7 +31,7 @@ class Arguments(PretrainingArguments):
 
         return TwoViewTrainer
 
-    def network(self, backbone: "ResNet") -> "BarlowTwins":
+    def network(self, backbone: "Backbone") -> "BarlowTwins":
         """Gather what makes up the task."""
         from sparsight.models.two_views import BarlowTwins, BarlowTwinsOptions
 

@@ -36,6 +36,7 @@ class Arguments:
     small_image_stem: str = "auto"
     model_name: str = "classifier"
     freeze_backbone: bool = True
+    head_epochs: int = 0
     backbone_learning_rate_ratio: float = 0.1
     hidden: int = 256
     dropout: float = 0.5
@@ -251,7 +252,8 @@ def _report(
 
 
 def _lead(arguments: Arguments, splits: "LabelledSplits", base: "BaseModel") -> str:
-    way = "frozen" if arguments.freeze_backbone else "trained with it"
+    first = f"alone for {arguments.head_epochs} epochs, then " if arguments.head_epochs else ""
+    way = "frozen" if arguments.freeze_backbone else f"{first}trained with it"
     heads = {
         "none": f"A head for {len(splits.classes)} classes",
         "per_parent": f"A head for each parent in a taxonomy of {len(splits.classes)} labels",

@@ -8,9 +8,8 @@ from sparsight.steps.arguments import run_step
 from sparsight.steps.pretraining import PretrainingArguments, pretrain
 
 if TYPE_CHECKING:
-    from timm.models.resnet import ResNet
-
     from sparsight.evaluation.pretraining_report import LossMeaning
+    from sparsight.models.backbones import Backbone
     from sparsight.models.moco import MoCo
     from sparsight.training.pretraining import Pretrainer
 
@@ -37,7 +36,7 @@ class Arguments(PretrainingArguments):
 
         return MoCoTrainer
 
-    def network(self, backbone: "ResNet") -> "MoCo":
+    def network(self, backbone: "Backbone") -> "MoCo":
         """Gather what makes up the contrastive task."""
         from sparsight.models.moco import MoCo, MoCoOptions
 

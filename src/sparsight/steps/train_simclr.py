@@ -8,9 +8,8 @@ from sparsight.steps.arguments import run_step
 from sparsight.steps.pretraining import PretrainingArguments, pretrain
 
 if TYPE_CHECKING:
-    from timm.models.resnet import ResNet
-
     from sparsight.evaluation.pretraining_report import LossMeaning
+    from sparsight.models.backbones import Backbone
     from sparsight.models.two_views import SimCLR
     from sparsight.training.pretraining import Pretrainer
 
@@ -32,7 +31,7 @@ class Arguments(PretrainingArguments):
 
         return TwoViewTrainer
 
-    def network(self, backbone: "ResNet") -> "SimCLR":
+    def network(self, backbone: "Backbone") -> "SimCLR":
         """Gather what makes up the contrastive task."""
         from sparsight.models.two_views import SimCLR, SimCLROptions
 

@@ -10,10 +10,9 @@ from sparsight.steps.pretraining import PretrainingArguments, pretrain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from timm.models.resnet import ResNet
-
     from sparsight.data.augment import Augmentation, AugmentationOptions
     from sparsight.evaluation.pretraining_report import LossMeaning
+    from sparsight.models.backbones import Backbone
     from sparsight.models.swav import SwAV
     from sparsight.training.pretraining import Pretrainer
 
@@ -49,7 +48,7 @@ class Arguments(PretrainingArguments):
 
         return SwAVTrainer
 
-    def network(self, backbone: "ResNet") -> "SwAV":
+    def network(self, backbone: "Backbone") -> "SwAV":
         """Gather what makes up the task of predicting prototypes."""
         from sparsight.models.swav import SwAV, SwAVOptions
 

@@ -27,6 +27,7 @@ from sparsight.training.distributed import (
     OneProcess,
     Processes,
     Scaling,
+    average_statistics,
     exchange,
     first_bad,
     losses_of_all,
@@ -135,7 +136,7 @@ class AutoencoderTrainer(Resumable[EpochRecord]):
         self.world = world or OneProcess()
         self.images, self.options, self.device, self.precision = images, options, device, precision
         self.train, self.valid = divide(images, options.seed)
-        _check(options, images, len(self.train), self.world.planned)
+        _check(options, images, network.description.cell, len(self.train), self.world.planned)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         network.begin_with(self.whole(self.train[:_BEGINNING]).cpu())
         self.rate = scaled_learning_rate(options.learning_rate, self.world.planned, options.learning_rate_scaling)
@@ -257,6 +258,7 @@ class AutoencoderTrainer(Resumable[EpochRecord]):
         if odd := odd_weights(self.world, self.network):
             raise self._diverged(f"in epoch {epoch + 1}, {odd}")
         rate = float(self.optimiser.param_groups[0]["lr"])
+        average_statistics(self.world, self.network)
         valid = exchange(self.world, self._validate() if self.world.is_leader else {})[0]
         if self.options.schedule == "plateau":
             self.plateau.step(valid["valid_loss"])
@@ -343,14 +345,14 @@ def divide(images: PackedImages, seed: int) -> tuple[NDArray[np.int64], NDArray[
     return train, valid
 
 
-def _check(options: AutoencoderOptions, images: PackedImages, train: int, processes: int) -> None:
+def _check(options: AutoencoderOptions, images: PackedImages, cell: int, train: int, processes: int) -> None:
     for name in ("epochs", "batch_size", "patience"):
         if getattr(options, name) < 1:
             raise SparsightError(f"{name} is {getattr(options, name)}; expected 1 or more.")
     edge = options.image_size or min(images.size)
     for name, size in (("image_size", edge), ("crop_size", options.crop_size or edge)):
-        if size % 8 or size < 2 * WINDOW - 6:
-            raise SparsightError(f"{name} is {size}; expected a multiple of 8, of at least 16.")
+        if size % cell or size < 2 * WINDOW - 6:
+            raise SparsightError(f"{name} is {size}; expected a multiple of {cell}, the cell, of at least 16.")
     if options.crop_size > edge:
         raise SparsightError(f"crop_size is {options.crop_size}, larger than images of {edge} pixels.")
     if train < options.batch_size * processes or train < 2:

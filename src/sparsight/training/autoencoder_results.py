@@ -85,7 +85,7 @@ def whole_codes(folder: Path, images: PackedImages, positions: NDArray[np.int64]
 
     Args:
         folder: of an autoencoder's model.
-        images: packed images of sides that are multiples of 8.
+        images: packed images of sides that are multiples of a cell's.
         positions: which ones.
 
     Returns:

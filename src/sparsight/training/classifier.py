@@ -1,4 +1,4 @@
-"""Trains a classifier on few labels: a head on frozen embeddings, or head and backbone together."""
+"""Trains a classifier on few labels: a head on frozen embeddings, head and backbone together, or first one alone."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from sparsight.training.distributed import (
     losses_of_all,
     part_of,
 )
-from sparsight.training.fitting import Epoch, Steps, macro_f1, make_optimizer, one_thread
+from sparsight.training.fitting import Course, Epoch, Steps, macro_f1, make_optimizer, one_thread
 from sparsight.training.inference import EMBEDDING_BATCH, apply, measured_batch_norm
 from sparsight.training.labelled import UNKNOWN, Balance, LabelledSplits, class_weights, distinct, epoch_order
 from sparsight.training.loop import epoch_generator, fetch_batches
@@ -38,6 +38,7 @@ class ClassifierOptions:
     """How to train. The component's contract says what each is for."""
 
     freeze_backbone: bool = True
+    head_epochs: int = 0
     backbone_learning_rate_ratio: float = 0.1
     hidden: int = 256
     dropout: float = 0.5
@@ -71,6 +72,9 @@ class ClassifierTrainer:
     standardised embeddings and takes the standardisation into its first layer at the end. A frozen backbone with random
     weights first gets its batch norm's statistics from the training images: without, random features are worse than
     they need to be, and a gain over them would flatter.
+
+    Where the backbone is trained too, the head may learn alone for `head_epochs` first, just as on a frozen backbone:
+    so gradients of a random head don't spoil what the backbone knows (Kumar et al. 2022, arXiv 2202.10054).
 
     Several processes deal the images to embed out among themselves, and with a backbone that is trained too the images
     of every batch; a head alone costs so little that each trains it, all alike. Whatever their number, batches are as
@@ -159,11 +163,16 @@ class ClassifierTrainer:
             description = HeadDescription(hidden=self.options.hidden, dropout=self.options.dropout)
             head = Head(num_features, len(self.labels.outputs), description).to(self.device)
             classifier = Classifier(backbone, head)
-            train = self._on_embeddings if self.options.freeze_backbone else self._on_images
-            epochs, best = train(classifier, on_epoch)
-        return Trained(classifier=classifier.eval(), epochs=tuple(epochs), best=best)
+            course = Course(on_epoch)
+            if self.options.freeze_backbone:
+                self._on_embeddings(classifier, course, self.options.epochs)
+            else:
+                if self.options.head_epochs:
+                    self._on_embeddings(classifier, course, self.options.head_epochs)
+                self._on_images(classifier, course)
+        return Trained(classifier=classifier.eval(), epochs=tuple(course.epochs), best=course.best)
 
-    def _on_embeddings(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
+    def _on_embeddings(self, classifier: Classifier, course: Course, epochs: int) -> None:
         head, backbone = classifier.head, classifier.backbone.eval().requires_grad_(False)
         kept, place = distinct(self.splits.images, self.splits.train)
         if not measured_batch_norm(backbone):
@@ -185,15 +194,15 @@ class ClassifierTrainer:
             return outputs
 
         with one_thread():
-            result = self._fit(self._steps(head, OneProcess()), batches, validate, on_epoch)
+            self._fit(self._steps(head, OneProcess(), epochs), batches, validate, course, epochs)
         head.absorb_standardisation(mean, std)
-        return result
 
-    def _on_images(self, classifier: Classifier, on_epoch: Callable[[Epoch], None]) -> tuple[list[Epoch], Epoch]:
+    def _on_images(self, classifier: Classifier, course: Course) -> None:
+        classifier.requires_grad_(True)
         if self.world.rank:  # dropout differs between the parts of a batch
             torch.manual_seed(self.options.seed + self.world.rank)
         height, width = self.splits.images.size
-        steps = self._steps(classifier, self.world)
+        steps = self._steps(classifier, self.world, self.options.epochs)
 
         def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor, float]]:
             generator = epoch_generator(self.options.seed, epoch)
@@ -210,9 +219,14 @@ class ClassifierTrainer:
             average_statistics(self.world, classifier)
             return self._apply(classifier, self.splits.valid)
 
-        return self._fit(steps, batches, validate, on_epoch)
+        self._fit(steps, batches, validate, course, self.options.epochs)
 
     def _check(self) -> None:
+        if self.options.freeze_backbone and self.options.head_epochs:
+            raise SparsightError(
+                f"head_epochs is {self.options.head_epochs}, and the backbone is frozen: the head learns alone anyway.",
+                hint="Set freeze_backbone to false to train all layers after the head, or head_epochs to 0.",
+            )
         processes = self.world.planned
         if self.options.freeze_backbone or processes == 1:
             return
@@ -284,29 +298,24 @@ class ClassifierTrainer:
         steps: Steps,
         batches: Callable[[int], Iterator[tuple[Tensor, Tensor, float]]],
         validate: Callable[[], Tensor],
-        on_epoch: Callable[[Epoch], None],
-    ) -> tuple[list[Epoch], Epoch]:
-        network = steps.network
-        epochs: list[Epoch] = []
-        best: Epoch | None = None
-        kept: dict[str, Tensor] = {}
-        progress = Progress("Training", self.options.epochs, "epochs")
-        for number in range(1, self.options.epochs + 1):
+        course: Course,
+        epochs: int,
+    ) -> None:
+        """Train for so many epochs; then the network has the weights of the best epoch, of these or before them."""
+        network, kept, before = steps.network, copy.deepcopy(steps.network.state_dict()), len(course.epochs)
+        progress = Progress("Training", epochs, "epochs")
+        for number in range(before + 1, before + epochs + 1):
             network.train()
             losses = [steps.step(inputs, labels, share) for inputs, labels, share in batches(number)]
             network.eval()
             epoch = self._judge(number, self._mean_loss(losses_of_all(steps.world, losses), number), validate)
-            epochs.append(epoch)
-            if epoch.better_than(best):
-                best, kept = epoch, copy.deepcopy(network.state_dict())
-            on_epoch(epoch)
+            if course.add(epoch):
+                kept = copy.deepcopy(network.state_dict())
             progress.advance(note=f"validation macro F1 {epoch.valid_macro_f1:.3f}, loss {epoch.valid_loss:.3f}")
-            if best is not None and number - best.number >= self.options.patience:
+            if number - max(course.best.number, before) >= self.options.patience:
                 break
-        assert best is not None  # noqa: S101 -- there is at least one epoch
-        progress.finish(f"kept epoch {best.number} with validation macro F1 {best.valid_macro_f1:.3f}")
+        progress.finish(f"kept epoch {course.best.number} with validation macro F1 {course.best.valid_macro_f1:.3f}")
         network.load_state_dict(kept)
-        return epochs, best
 
     def _mean_loss(self, losses: Tensor, number: int) -> float:
         """The mean over processes x steps."""
@@ -320,7 +329,7 @@ class ClassifierTrainer:
             )
         return losses.mean().item()
 
-    def _steps(self, network: nn.Module, world: Processes) -> Steps:
+    def _steps(self, network: nn.Module, world: Processes, epochs: int) -> Steps:
         options, weights = self.options, self._class_weights()
         optimizer = make_optimizer(
             network,
@@ -332,7 +341,7 @@ class ClassifierTrainer:
         return Steps(
             network,
             optimizer,
-            total=options.epochs * len(self._batches(torch.Generator())),
+            total=epochs * len(self._batches(torch.Generator())),
             likelihood=self.labels,
             weights=None if weights is None else torch.from_numpy(weights).to(self.device),
             device=self.device,

@@ -35,9 +35,36 @@ class Epoch:
         names = ("train_loss", "valid_loss", "valid_accuracy", "valid_macro_f1")
         return {name: getattr(self, name) for name in names}
 
-    def better_than(self, other: "Epoch | None") -> bool:
+    def better_than(self, other: "Epoch") -> bool:
         """Whether this epoch is the one to keep: by macro F1, among equals by loss."""
-        return other is None or (self.valid_macro_f1, -self.valid_loss) > (other.valid_macro_f1, -other.valid_loss)
+        return (self.valid_macro_f1, -self.valid_loss) > (other.valid_macro_f1, -other.valid_loss)
+
+
+class Course:
+    """The epochs of a training so far, and which is the best of them.
+
+    Args:
+        on_epoch: hears of each epoch.
+    """
+
+    def __init__(self, on_epoch: Callable[[Epoch], None]) -> None:
+        self.epochs: list[Epoch] = []
+        self._on_epoch = on_epoch
+
+    @property
+    def best(self) -> Epoch:
+        """The first that none is better than; there is at least one epoch."""
+        best = self.epochs[0]
+        for epoch in self.epochs[1:]:
+            if epoch.better_than(best):
+                best = epoch
+        return best
+
+    def add(self, epoch: Epoch) -> bool:
+        """Take an epoch in, and tell whether it is the best so far."""
+        self.epochs.append(epoch)
+        self._on_epoch(epoch)
+        return self.best is epoch
 
 
 class Steps:
