@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 METRICS_PER_REQUEST = 1000
 """As many as MLflow takes at once."""
 SECONDS_BETWEEN_REQUESTS = 2.0
+KEPT_EPOCH = "kept_epoch"
+"""Metric of a finished training: the epoch, from 1, whose weights the model has."""
 
 
 class History:
