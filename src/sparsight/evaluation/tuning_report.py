@@ -1,4 +1,4 @@
-"""The report of a tuning: its trials, the best one, what mattered; as pictures, JSON and pages, one of them HiPlot's."""
+"""The report of a tuning: its trials, the best one, what mattered; as pictures, JSON, and pages, one of them HiPlot."""
 
 import json
 from collections import Counter
