@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sparsight.evaluation.plots import BLUE, GREY, ORANGE, PALE, dress, save, shorten
+from sparsight.evaluation.plots import BLUE, GREY, ORANGE, dress, save, shorten
 
 
 def plot_history(path: Path, trials: Sequence[tuple[int, float | None]], metric: str, *, higher: bool) -> None:
@@ -47,7 +47,7 @@ def plot_epochs(
     """
     figure = Figure((10, 3.6), layout="constrained")
     axes = figure.subplots()
-    kinds = {"pruned": (PALE, 1), "came to its end": (BLUE, 2), f"the best, trial {best}": (ORANGE, 3)}
+    kinds = {"pruned": (GREY, 1), "came to its end": (BLUE, 2), f"the best, trial {best}": (ORANGE, 3)}
     named: set[str] = set()
     for number, epochs in trials.items():
         kind = list(kinds)[2 if number == best else 0 if number in pruned else 1]
@@ -55,7 +55,7 @@ def plot_epochs(
         mark = "o" if len(epochs) < 3 else None
         label = None if kind in named else kind
         named.add(kind)
-        shade = 1.0 if order != 2 else 0.45
+        shade = 1.0 if number == best else 0.45
         axes.plot(
             list(epochs), list(epochs.values()), color=colour, alpha=shade, zorder=order, marker=mark, label=label
         )

@@ -15,6 +15,7 @@ from sparsight.evaluation.tuning_plots import plot_epochs, plot_history, plot_im
 
 TRIALS, HIPLOT, SUMMARY = "trials.json", "hiplot.html", "summary.txt"
 HISTORY, EPOCHS, IMPORTANCES = "history.png", "epochs.png", "importances.png"
+STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed"}
 _SHOWN = 200
 """Trials in the page's table; all are in trials.json."""
 
@@ -119,7 +120,10 @@ def write_hiplot(folder: Path, result: TuningResult) -> None:
             "colorby": result.metric,
             "weightcolumn": None,
             # Axes stand from right to left in the order given.
-            "display_data": {"PARALLEL_PLOT": {"order": columns[::-1], "hide": ["uid", "from_uid"]}},
+            "display_data": {
+                "PARALLEL_PLOT": {"order": columns[::-1], "hide": ["uid", "from_uid"]},
+                "TABLE": {"hide": ["uid", "from_uid"]},
+            },
             "enabled_displays": ["PARALLEL_PLOT", "TABLE"],
         },
     }
@@ -128,7 +132,7 @@ def write_hiplot(folder: Path, result: TuningResult) -> None:
 
 def _row(trial: TrialResult, metric: str) -> dict[str, Any]:
     value = trial.value if trial.value is not None else list(trial.epochs.values() or [None])[-1]
-    told = {**trial.inputs, "trial": trial.number, "state": trial.state, metric: value}
+    told = {**trial.inputs, "trial": trial.number, "state": STATES[trial.state], metric: value}
     return {name: str(each) if isinstance(each, bool) else each for name, each in told.items() if each is not None}
 
 
