@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsight.cli.stores import NoServices, stores_open
 from sparsight.errors import SparsightError
+
+if TYPE_CHECKING:
+    from sparsight.tuning.inputs import StepInput
 
 ASKED = ("layers", "filter_size", "filters", "epochs", "batch_size")
 """Inputs of train_autoencoder that people are asked for."""
@@ -27,9 +31,7 @@ def tune(
         Path | None, typer.Argument(help="A folder of packed images, as data_prep writes it; by default the newest.")
     ] = None,
     interactive: Annotated[bool, typer.Option("--interactive", help="Try an autoencoder's shapes by hand.")] = False,
-    no_services: Annotated[
-        bool, typer.Option("--no-services", help="Start no local MLflow; log to where MLFLOW_TRACKING_URI says.")
-    ] = False,
+    no_services: NoServices = False,
 ) -> None:
     """Tune an autoencoder by hand: give its layers, filters, epochs and batch size, see what comes out, go on."""
     if not interactive:
@@ -37,7 +39,6 @@ def tune(
             "By hand, with questions, tunes --interactive.",
             hint="A sampler tunes any training step: python execute.py run tune",
         )
-    from sparsight.cli.stores import stores_open
     from sparsight.data.packed import PackedImages
 
     root: Path = context.obj
@@ -50,17 +51,17 @@ def tune(
 
 def _sit(root: Path, images: Path) -> None:
     """Ask, train and show until nobody wants to go on."""
-    folder, ports = root / ".sparsight" / "by_hand", _ports()
+    folder, inputs = root / ".sparsight" / "by_hand", _inputs()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    chosen: dict[str, int] = {name: int(port["default"]) for name, port in ports.items()}
+    chosen = {name: default for name, (_, default) in inputs.items()}
     model: Path | None = None
     answer, number = "repeat", 0
     while answer != "quit":
         with _told():
             if answer == "repeat":
                 number += 1
-                chosen = {name: _ask(name, port, chosen[name]) for name, port in ports.items()}
+                chosen = {name: _ask(allowed, chosen[name]) for name, (allowed, _) in inputs.items()}
                 model = _train(images, chosen, folder / str(number))
                 _show(model)
             elif answer == "save":
@@ -68,7 +69,7 @@ def _sit(root: Path, images: Path) -> None:
             elif answer == "load":
                 model, chosen = _load(chosen)
                 _show(model)
-        answer = typer.prompt("Next", default="repeat", type=_choice(_NEXT))
+        answer = _ask_next()
 
 
 @contextlib.contextmanager
@@ -80,25 +81,35 @@ def _told() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr, flush=True)
 
 
-def _choice(words: tuple[str, ...]) -> Any:
-    import click
-
-    return click.Choice(words)
-
-
-def _ports() -> dict[str, Mapping[str, Any]]:
+def _inputs() -> "dict[str, tuple[StepInput, int]]":
+    """What people are asked for: what is allowed, and the default."""
     from sparsight.local.files import read_yaml
+    from sparsight.tuning.inputs import StepInput
 
     component = Path(__file__).resolve().parents[3] / "components" / "train_autoencoder" / "component.yml"
-    inputs = read_yaml(component)["inputs"]
-    return {name: inputs[name] for name in ASKED}
+    declared = read_yaml(component)["inputs"]
+    return {name: (StepInput.declared(name, int, declared[name]), declared[name]["default"]) for name in ASKED}
 
 
-def _ask(name: str, port: Mapping[str, Any], default: int) -> int:
-    import click
+def _ask(allowed: "StepInput", default: int) -> int:
+    def read(text: str) -> int:
+        try:
+            return int(allowed.parse(str(text)))
+        except SparsightError as error:
+            raise typer.BadParameter(str(error)) from error
 
-    words = name.replace("_", " ").capitalize()
-    answer: int = typer.prompt(words, default=default, type=click.IntRange(port.get("min"), port.get("max")))
+    words = allowed.name.replace("_", " ").capitalize()
+    answer: int = typer.prompt(words, default=default, value_proc=read)
+    return answer
+
+
+def _ask_next() -> str:
+    def read(text: str) -> str:
+        if text not in _NEXT:
+            raise typer.BadParameter(f"expected one of {', '.join(_NEXT)}.")
+        return text
+
+    answer: str = typer.prompt(f"Next ({', '.join(_NEXT)})", default=_NEXT[0], value_proc=read)
     return answer
 
 
@@ -120,6 +131,7 @@ def _train(images: Path, chosen: Mapping[str, int], folder: Path) -> Path:
     """
     from sparsight.guarded.step_process import StepProcess
     from sparsight.training.publishing import TRIAL_LINEAGE
+    from sparsight.tuning.trial_process import reason_in
 
     folder.mkdir()
     model, log = folder / "model", folder / "log.txt"
@@ -134,9 +146,7 @@ def _train(images: Path, chosen: Mapping[str, int], folder: Path) -> Path:
     finally:
         process.end()
     if code:
-        from sparsight.local.view import last_lines
-
-        raise SparsightError("\n".join(last_lines(log, 3)), hint=f"All that the step said: {log}")
+        raise SparsightError(reason_in(log), hint=f"All that the step said: {log}")
     return model
 
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -27,17 +27,28 @@ class StepInput:
 
     Attributes:
         name: of the input.
-        type: bool, int, float or str.
+        kind: bool, int, float or str.
         least: smallest value allowed, of a number.
         most: largest value allowed.
         choices: the only values allowed; empty for no such list.
     """
 
     name: str
-    type: type
+    kind: type
     least: float = -math.inf
     most: float = math.inf
     choices: tuple[str, ...] = ()
+
+    @classmethod
+    def declared(cls, name: str, kind: type, port: Mapping[str, Any]) -> Self:
+        """Take what is allowed from a component's declaration of an input."""
+        return cls(
+            name=name,
+            kind=kind,
+            least=port.get("min", -math.inf),
+            most=port.get("max", math.inf),
+            choices=tuple(map(str, port.get("enum", ()))),
+        )
 
     def parse(self, text: str) -> Scalar:
         """Read a value as a YAML file writes it.
@@ -55,13 +66,13 @@ class StepInput:
 
     def _convert(self, text: str) -> Scalar:
         try:
-            if self.type is bool:
+            if self.kind is bool:
                 return {"true": True, "false": False}[text.lower()]
-            value: Scalar = self.type(text)
+            value: Scalar = self.kind(text)
         except (KeyError, ValueError):
             value = math.nan
         if isinstance(value, float) and not math.isfinite(value):
-            raise SparsightError(f"expected {_TYPES[self.type]}, found {text!r}.")
+            raise SparsightError(f"expected {_TYPES[self.kind]}, found {text!r}.")
         return value
 
 
@@ -80,14 +91,7 @@ def inputs_of(arguments: type[Any], component: Path | None) -> dict[str, StepInp
         kind = _plain(hints[field.name])
         if kind is Path or field.name in _GIVEN | _ONE_PROCESS:
             continue
-        port = declared.get(field.name, {})
-        found[field.name] = StepInput(
-            name=field.name,
-            type=kind,
-            least=port.get("min", -math.inf),
-            most=port.get("max", math.inf),
-            choices=tuple(map(str, port.get("enum", ()))),
-        )
+        found[field.name] = StepInput.declared(field.name, kind, declared.get(field.name, {}))
     return found
 
 

@@ -135,7 +135,7 @@ class _Reader:
         if unknown := [key for key in content if key not in _KEYS]:
             raise SparsightError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}.")
         kinds = [key for key in content if key in _KINDS]
-        takes = _TAKES[self.inputs[name].type]
+        takes = _TAKES[self.inputs[name].kind]
         if len(kinds) != 1 or kinds[0] not in takes:
             raise SparsightError(f"expected one of {', '.join(sorted(takes))}, found {', '.join(kinds) or 'none'}.")
         make = self._choice if kinds[0] == "choice" else self._range
@@ -158,16 +158,16 @@ class _Reader:
     def _range(self, port: StepInput, content: Mapping[str, Any]) -> "BaseDistribution":
         from optuna.distributions import FloatDistribution, IntDistribution
 
-        ends = _texts(content["int" if port.type is int else "float"])
+        ends = _texts(content["int" if port.kind is int else "float"])
         if len(ends) != 2:
             raise SparsightError(f"expected the lowest and the highest value, found {len(ends)} values.")
         low, high = (port.parse(each) for each in ends)
         others: dict[str, Any] = {
-            name: StepInput(name=name, type=kind).parse(_texts(content[name])[0])
-            for name, kind in (("log", bool), ("step", port.type))
+            name: StepInput(name=name, kind=kind).parse(_texts(content[name])[0])
+            for name, kind in (("log", bool), ("step", port.kind))
             if name in content
         }
-        kind: Callable[..., BaseDistribution] = IntDistribution if port.type is int else FloatDistribution
+        kind: Callable[..., BaseDistribution] = IntDistribution if port.kind is int else FloatDistribution
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a range that its step doesn't divide is only warned of
             try:
