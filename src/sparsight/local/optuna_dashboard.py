@@ -73,8 +73,9 @@ def main(port: int, data: Path) -> None:
         pass
 
     serve: Callable[..., Any] = wsgi
-    app = only_from_here(serve(StudyStorage.from_environment(data / "studies.db").open()))
-    make_server(HOST, port, app, server_class=Threaded, handler_class=Handler).serve_forever()
+    with StudyStorage.from_environment(data / "studies.db").opened() as storage:
+        app = only_from_here(serve(storage))
+        make_server(HOST, port, app, server_class=Threaded, handler_class=Handler).serve_forever()
 
 
 if __name__ == "__main__":

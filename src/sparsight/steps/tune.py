@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sparsight.steps.arguments import run_step
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.study import Study
 
     from sparsight.evaluation.tuning_report import TuningResult
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sparsight.tuning.tuner import Plan
 
 _COMPONENTS = Path(__file__).resolve().parents[3] / "components"
-_NEW, _WORK = "new", "work"
+_NEW = "new"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ def main(arguments: Arguments) -> None:
     """Run trials until there are enough, hand over the best one's model, and report."""
     from sparsight.data.artefact import new_artefact
     from sparsight.data.packed import PackedImages
+    from sparsight.evaluation.tuning_report import write_tuning_report
+    from sparsight.stores.studies import StudyStorage
     from sparsight.training.tracking import tracked_run
     from sparsight.tuning.tracked import TrackedTrials
 
@@ -67,9 +70,13 @@ def main(arguments: Arguments) -> None:
         tracked_run("tune", arguments.parameters()) as tracker,
         new_artefact(arguments.tuning, "tuning", parameters, resume=True) as draft,
     ):
-        runs = TrackedTrials(tracker.run_id, arguments.metric)
-        study = _study(arguments, plan.space, images, draft.folder)
-        result = _search(arguments, plan, study, draft.folder, runs)
+        runs, work = TrackedTrials(tracker.run_id, arguments.metric), draft.folder / "work"
+        work.mkdir(exist_ok=True)
+        with StudyStorage.from_environment(work / "study.db").opened() as storage:
+            study = _study(arguments, plan.space, images, storage)
+            result = _search(arguments, plan, study, work / "trials", runs)
+        shutil.rmtree(work)
+        write_tuning_report(draft.folder, result)
         tracker.metrics({f"best_{arguments.metric}": result.best.value or 0.0})
         tracker.folder(draft.folder, "report")
         draft.counts.update(result.counts)
@@ -122,17 +129,14 @@ def _check_folders(step: str, taken: frozenset[str], given: dict[str, Path]) -> 
         )
 
 
-def _study(arguments: Arguments, space: "SearchSpace", images: dict[str, Any], folder: Path) -> "Study":
-    from sparsight.stores.studies import StudyStorage
+def _study(arguments: Arguments, space: "SearchSpace", images: dict[str, Any], storage: "BaseStorage") -> "Study":
     from sparsight.tuning.searching import make_pruner, open_study
 
-    work = folder / _WORK
-    work.mkdir(exist_ok=True)
     name = arguments.study
     if name == _NEW:
         name = os.environ.get("SPARSIGHT_RUN") or os.environ.get("AZUREML_ROOT_RUN_ID") or "tuning"
     study = open_study(
-        StudyStorage.from_environment(work / "study.db").open(),
+        storage,
         name,
         cast("Direction", arguments.direction),
         make_pruner(arguments.pruner, arguments.startup_trials, arguments.warmup_epochs),
@@ -143,19 +147,15 @@ def _study(arguments: Arguments, space: "SearchSpace", images: dict[str, Any], f
 
 
 def _search(arguments: Arguments, plan: "Plan", study: "Study", folder: Path, runs: "TrackedTrials") -> "TuningResult":
-    from sparsight.evaluation.tuning_report import write_tuning_report
+    """Run trials, which work in a folder, and hand the best one's model over."""
     from sparsight.tuning.results import result_of
     from sparsight.tuning.tuner import Tuner
     from sparsight.tuning.winner import best_trial, hand_over
 
-    trials = folder / _WORK / "trials"
-    Tuner(plan, study, trials, runs).carry_out()
-    best = best_trial(study, trials)
-    reference = hand_over(best, plan, trials, runs, arguments.model, arguments.model_name)
-    result = result_of(study, plan.space, arguments.parameters(), reference)
-    write_tuning_report(folder, result)
-    shutil.rmtree(folder / _WORK)
-    return result
+    Tuner(plan, study, folder, runs).carry_out()
+    best = best_trial(study, folder)
+    reference = hand_over(best, plan, folder, runs, arguments.model, arguments.model_name)
+    return result_of(study, plan.space, arguments.parameters(), reference)
 
 
 if __name__ == "__main__":

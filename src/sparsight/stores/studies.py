@@ -1,7 +1,8 @@
 """Where the studies of tunings are kept: a database's URL, from the environment or a key vault, or an SQLite file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,8 +50,9 @@ class StudyStorage:
             return cls(url=read_secret(secret, variable=SECRET_VARIABLE), shared=True)
         return cls(url=sqlite_url(otherwise), shared=False)
 
-    def open(self) -> "BaseStorage":
-        """Connect.
+    @contextmanager
+    def opened(self) -> "Iterator[BaseStorage]":
+        """Be connected for the length of a block.
 
         Raises:
             SparsightError: the URL is none, or would send a password in clear text, or nobody answers there.
@@ -60,12 +62,17 @@ class StudyStorage:
 
         url = _checked(self.url)
         try:
-            return get_storage(RDBStorage(url.render_as_string(hide_password=False)))
+            database = RDBStorage(url.render_as_string(hide_password=False))
         except (SQLAlchemyError, RuntimeError) as error:
             raise SparsightError(
                 f"The studies' database {url.render_as_string()} can't be opened: {_reason(error)}",
                 hint=f"Check {URL_VARIABLE}, and that the server runs.",
             ) from None
+        try:
+            yield get_storage(database)
+        finally:
+            database.remove_session()
+            database.engine.dispose()
 
 
 def sqlite_url(file: Path) -> str:

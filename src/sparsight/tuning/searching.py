@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 Direction = Literal["maximise", "minimise"]
 _TUNED = "sparsight.tuned"
@@ -104,6 +104,18 @@ def open_study(
             hint="Give another name as study, or new for one of its own.",
         )
     return study
+
+
+def tell(study: "Study", number: int, state: "TrialState", value: float | None = None) -> bool:
+    """Tell a study how a trial ended; return whether its sampler has anything left to try."""
+    try:
+        study.tell(number, value, state=state)
+    except RuntimeError:
+        # Brute force that is through ends the loop of Optuna's own, which isn't used here, after the trial was told.
+        if study.trials[number].state != state:
+            raise
+        return False
+    return True
 
 
 def is_sound(trial: "FrozenTrial") -> bool:

@@ -12,7 +12,7 @@ from sparsight.data.artefact import is_artefact
 from sparsight.errors import SparsightError
 from sparsight.guarded.step_process import StepProcess, terminable
 from sparsight.tuning.inputs import Scalar
-from sparsight.tuning.searching import best_number, is_sound, make_sampler
+from sparsight.tuning.searching import best_number, is_sound, make_sampler, tell
 from sparsight.tuning.space import SearchSpace
 from sparsight.tuning.tracked import TrackedTrials
 from sparsight.tuning.trial_process import Place, reason_in, share_of, start_trial, visible_gpus
@@ -81,7 +81,7 @@ class Tuner:
         self.running: dict[int, _Running] = {}
         self.gpus = visible_gpus()
         self.failures, self.worked = 0, any(is_sound(trial) for trial in study.get_trials(deepcopy=False))
-        self.warned = False
+        self.warned, self.more = False, True
 
     def carry_out(self) -> None:
         """Run trials until there are as many as planned. Interrupted, those that ran can be taken up again.
@@ -109,7 +109,7 @@ class Tuner:
         while len(self.running) < self.plan.parallel:
             if before := next(waiting, None):
                 self._start(Trial(self.study, before._trial_id), before)
-            elif self._ended() + len(self.running) < self.plan.trials:
+            elif self.more and self._ended() + len(self.running) < self.plan.trials:
                 number = len(self.study.trials)
                 self.study.sampler = make_sampler(self.plan.sampler, self.plan.seed, number, self.plan.startup_trials)
                 self._start(self.study.ask(), None)
@@ -209,7 +209,7 @@ class Tuner:
         """Tell the study how a trial ended, and keep no model of those that ended but the best."""
         from optuna.trial import TrialState
 
-        self.study.tell(running.trial.number, value, state=state)
+        self.more = tell(self.study, running.trial.number, state, value) and self.more
         del self.running[running.trial.number]
         self.worked = self.worked or state != TrialState.FAIL
         trials = self.study.get_trials(deepcopy=False)
