@@ -177,6 +177,7 @@ def test_each_trial_is_an_mlflow_run_below_its_tunings(tuned: SimpleNamespace) -
     failed = {str(trial["number"]) for trial in trials(tuned, "second") if trial["state"] == "fail"}
     assert states == {("0", "FINISHED"), *((each, "KILLED") for each in killed), *((each, "FAILED") for each in failed)}
     best = next(run for run in children if run.data.tags["sparsight.trial"] == "0")
+    assert best.info.run_name == "trial 0"
     assert float(best.data.params["learning_rate"]) == 0.01
     assert found[best.data.tags["mlflow.parentRunId"]].data.metrics["best_valid_loss"] > 0
 

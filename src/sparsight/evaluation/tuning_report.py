@@ -75,6 +75,12 @@ class TuningResult:
         """The best trial."""
         return next(trial for trial in self.trials if trial.number == self.best_number)
 
+    @property
+    def best_value(self) -> float:
+        """What the best trial is judged by."""
+        assert self.best.value is not None  # noqa: S101 -- for the type checker: it came to its end
+        return self.best.value
+
     @cached_property
     def counts(self) -> dict[str, int]:
         """Trials by how they ended."""

@@ -56,30 +56,29 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Run trials until there are enough, hand over the best one's model, and report."""
-    from sparsight.data.artefact import new_artefact
+    from sparsight.data.artefact import is_finished, new_artefact
     from sparsight.data.packed import PackedImages
     from sparsight.evaluation.tuning_report import write_tuning_report
     from sparsight.stores.studies import StudyStorage
     from sparsight.training.tracking import tracked_run
     from sparsight.tuning.tracked import TrackedTrials
 
-    plan = _plan(arguments)
-    images = dict(PackedImages(arguments.images).manifest.parameters)
-    parameters = {**arguments.parameters(), "space": plan.space.told(), "images": images}
-    with (
-        tracked_run("tune", arguments.parameters()) as tracker,
-        new_artefact(arguments.tuning, "tuning", parameters, resume=True) as draft,
-    ):
-        runs, work = TrackedTrials(tracker.run_id, arguments.metric), draft.folder / "work"
-        work.mkdir(exist_ok=True)
-        with StudyStorage.from_environment(work / "study.db").opened() as storage:
-            study = _study(arguments, plan.space, images, storage)
-            result = _search(arguments, plan, study, work / "trials", runs)
-        shutil.rmtree(work)
-        write_tuning_report(draft.folder, result)
-        tracker.metrics({f"best_{arguments.metric}": result.best.value or 0.0})
-        tracker.folder(draft.folder, "report")
-        draft.counts.update(result.counts)
+    plan, images = _plan(arguments), PackedImages(arguments.images)
+    photos = {**images.manifest.parameters, "digest": images.origin.digest}
+    parameters = {**arguments.parameters(), "space": plan.space.told(), "images": photos}
+    with tracked_run("tune", arguments.parameters()) as tracker:
+        if not is_finished(arguments.tuning, "tuning", parameters):
+            with new_artefact(arguments.tuning, "tuning", parameters, resume=True) as draft:
+                runs, work = TrackedTrials(tracker.run_id, arguments.metric), draft.folder / "work"
+                work.mkdir(exist_ok=True)
+                with StudyStorage.from_environment(work / "study.db").opened() as storage:
+                    study = _study(arguments, plan.space, photos, storage)
+                    result = _search(arguments, plan, study, work / "trials", runs)
+                shutil.rmtree(work)
+                write_tuning_report(draft.folder, result)
+                draft.counts.update(result.counts)
+            tracker.metrics({f"best_{arguments.metric}": result.best_value})
+        tracker.folder(arguments.tuning, "report")
 
 
 def _plan(arguments: Arguments) -> "Plan":
@@ -129,7 +128,7 @@ def _check_folders(step: str, taken: frozenset[str], given: dict[str, Path]) -> 
         )
 
 
-def _study(arguments: Arguments, space: "SearchSpace", images: dict[str, Any], storage: "BaseStorage") -> "Study":
+def _study(arguments: Arguments, space: "SearchSpace", photos: dict[str, Any], storage: "BaseStorage") -> "Study":
     from sparsight.tuning.searching import make_pruner, open_study
 
     name = arguments.study
@@ -140,7 +139,7 @@ def _study(arguments: Arguments, space: "SearchSpace", images: dict[str, Any], s
         name,
         cast("Direction", arguments.direction),
         make_pruner(arguments.pruner, arguments.startup_trials, arguments.warmup_epochs),
-        {"step": arguments.step, "metric": arguments.metric, "search_space": space.told(), "images": images},
+        {"step": arguments.step, "metric": arguments.metric, "search_space": space.told(), "images": photos},
     )
     print(f"Study {study.study_name}: {len(study.trials)} trials so far, {arguments.trials} wanted.", flush=True)
     return study

@@ -123,7 +123,8 @@ def tracked_run(step: str, parameters: Mapping[str, Any], *, leads: bool = True)
         tags["sparsight.code_version"] = version
     try:
         with ExitStack() as stack:
-            tracker = Tracker(parameters, stack, run_name=step, tags=tags)
+            named = None if os.environ.get("MLFLOW_RUN_ID") else step  # a run that was opened for it has its name
+            tracker = Tracker(parameters, stack, run_name=named, tags=tags)
             if leads:
                 tracker.start()
             yield tracker

@@ -131,11 +131,11 @@ class Tuner:
         return iter(mine)
 
     def _start(self, trial: "Trial", before: "FrozenTrial | None") -> None:
-        inputs = before.user_attrs.get(INPUTS) if before else None
-        inputs = inputs or self.plan.space.suggest(trial)
+        trial.set_user_attr(_OWNER, str(self.folder))
+        inputs = self.plan.space.suggest(trial)  # of an interrupted one, the same again
         run_id = self.runs.open(trial.number, before.user_attrs.get(_RUN) if before else None)
-        for name, value in ((_OWNER, str(self.folder)), (INPUTS, inputs), (_RUN, run_id)):
-            trial.set_user_attr(name, value)
+        trial.set_user_attr(INPUTS, inputs)
+        trial.set_user_attr(_RUN, run_id)
         place = place_of(self.folder, trial.number)
         if is_artefact(place.model) and self.runs.final(run_id) is None:
             shutil.rmtree(place.model)  # finished, but cut off before MLflow knew all of it
