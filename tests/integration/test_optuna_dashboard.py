@@ -35,7 +35,7 @@ def ask(services: Services, method: str, path: str, **headers: str) -> tuple[int
 
 def test_it_shows_what_a_tuning_writes(dashboard: Services) -> None:
     with StudyStorage.from_environment(Path("x"), environment(dashboard)).opened() as storage:
-        study = open_study(storage, "digits", "maximise", make_pruner("none", 1, 0), {})
+        study = open_study(storage, "digits", "maximise", make_pruner("none", 1, 0), {"metric": "loss"})
         trial = study.ask()
         trial.suggest_float("rate", 0, 1)
         study.tell(trial, 0.5)

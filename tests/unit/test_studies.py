@@ -25,7 +25,8 @@ SAMPLERS = ("tpe", "gp", "random", "qmc", "brute_force")
 
 
 def study_of(storage: Any = None, direction: Any = "minimise", pruner: str = "none", **tuned: Any) -> optuna.Study:
-    return open_study(storage or InMemoryStorage(), "study", direction, make_pruner(pruner, 2, 1), tuned)
+    whole = {"metric": "loss", **tuned}
+    return open_study(storage or InMemoryStorage(), "study", direction, make_pruner(pruner, 2, 1), whole)
 
 
 def run(study: optuna.Study, sampler: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -80,12 +80,13 @@ def open_study(
         name: of the study.
         direction: in which its values are better.
         pruner: ends trials early.
-        tuned: what is tuned, as JSON-able values: trials of another thing can't be told by the same study.
+        tuned: what is tuned, as JSON-able values, `metric` among them: trials of another thing can't be told by the same study.
 
     Raises:
         SparsightError: there is a study of this name, of something else.
     """
     import optuna
+    from optuna.exceptions import ExperimentalWarning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -98,6 +99,9 @@ def open_study(
     before, now = study.user_attrs.get(_TUNED), json.loads(json.dumps({**tuned, "direction": direction}))
     if before is None:
         study.set_user_attr(_TUNED, now)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([tuned["metric"]])  # as the dashboard shows it
     elif differing := [key for key in now if before.get(key) != now[key]]:
         raise SparsightError(
             f"The study {name!r} is of something else: it differs in {', '.join(differing)}.",
