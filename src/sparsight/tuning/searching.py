@@ -80,7 +80,7 @@ def open_study(
         name: of the study.
         direction: in which its values are better.
         pruner: ends trials early.
-        tuned: what is tuned, as JSON-able values, `metric` among them: trials of another thing can't be told by the same study.
+        tuned: what is tuned, as JSON-able values, `metric` among them: a study holds trials of one thing only.
 
     Raises:
         SparsightError: there is a study of this name, of something else.
