@@ -50,8 +50,11 @@ class Arguments:
 
     def parameters(self) -> dict[str, Any]:
         """What is tuned, and how: everything but where data comes from and goes to."""
-        places = {"images", "search_space", "model", "tuning", "model_name"}
-        return {name: value for name, value in vars(self).items() if name not in places and value is not None}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and name != "model_name" and not isinstance(value, Path)
+        }
 
 
 def main(arguments: Arguments) -> None:
