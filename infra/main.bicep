@@ -64,6 +64,9 @@ param idleTime string = 'PT5M'
 @description('Label Studio in which people label photos, such as https://labels.example.com without a path. Its token must be in the vault before: docs/label-studio.md.')
 param labelStudioUrl string = ''
 
+@description('Address of a Key Vault secret that holds the URL of a database for tunings; empty for none. The identity of the steps needs the role Key Vault Secrets User on it.')
+param tuningStorageSecret string = ''
+
 @description('On every resource.')
 param tags object = { project: 'sparsight' }
 
@@ -345,6 +348,7 @@ output config object = {
   cosmos_database: database
   blob_endpoint: images.outputs.blobEndpoint
   label_studio_url: labelStudioUrl
+  tuning_storage_secret: tuningStorageSecret
   label_studio_token_secret: empty(labelStudioUrl) ? '' : '${vault.outputs.uri}secrets/${tokenSecret}'
 }
 

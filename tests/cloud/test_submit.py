@@ -241,3 +241,19 @@ def test_a_step_that_labels_gets_label_studios_address_and_its_secrets_but_never
     assert '"SPARSIGHT_LABEL_STUDIO_URL": "https://labels.example.com"' in answer.out
     assert f'"SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET": "{SECRET}"' in answer.out
     assert "never-sent" not in answer.out
+
+
+def test_a_tuning_gets_the_address_of_its_databases_secret_and_never_a_url(
+    sparsight: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSIGHT_TUNING_STORAGE", "postgresql://tuner:never-sent@db.example.com/studies")
+    monkeypatch.setenv("SPARSIGHT_TUNING_STORAGE_SECRET", "never-sent")
+    answer = sparsight("submit", "tune", "--dry-run")
+    assert answer.code == 2
+    assert "SPARSIGHT_TUNING_STORAGE_SECRET is not the address of a secret" in answer.err
+    secret = "https://cells.vault.azure.net/secrets/studies"
+    monkeypatch.setenv("SPARSIGHT_TUNING_STORAGE_SECRET", secret)
+    answer = sparsight("submit", "tune", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert f'"SPARSIGHT_TUNING_STORAGE_SECRET": "{secret}"' in answer.out
+    assert "never-sent" not in answer.out

@@ -26,7 +26,7 @@ from sparsight.local.services import Service, Services, down, environment, runni
 from sparsight.stores.settings import BlobSettings, CosmosSettings, blob_service, cosmos_client
 
 FAST = ("azurite", "cosmos")
-STOPPED = {"mlflow": "stopped", "label-studio": "stopped"}
+STOPPED = {"mlflow": "stopped", "label-studio": "stopped", "optuna-dashboard": "stopped"}
 PARTITION = {"paths": ["/id"], "kind": "Hash"}
 
 

@@ -12,7 +12,7 @@ from sparsight.data.corruption import Corruption, random_crops, resize_by_area
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.evaluation.view_agreement import compare_views
-from sparsight.models.autoencoder import REACH, Autoencoder, AutoencoderDescription
+from sparsight.models.autoencoder import Autoencoder, AutoencoderDescription
 from sparsight.models.barlow import Agreement, barlow_loss, cross_correlation
 from sparsight.models.classifier import load_backbone, load_classifier
 from sparsight.models.codec.codec import Codec
@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 SIDE = 32
 
 
-def describe(design="residual", *, binary=True, channels=32, cell=8):
-    return AutoencoderDescription(design=design, binary=binary, channels=channels, cell=cell, code_bits=32)
+def describe(design="residual", *, binary=True, channels=32, cell=8, **shape):
+    return AutoencoderDescription(design=design, binary=binary, channels=channels, cell=cell, code_bits=32, **shape)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,6 +117,7 @@ def test_a_code_cut_after_a_stage_is_decoded_as_if_the_rest_were_not_there():
         describe("reference", cell=2),
         describe("reference", channels=4, cell=8),
         describe("conv_blocks", cell=4),
+        describe("reference", channels=4, cell=4, layers=4, filter_size=5, filters=8),
     ],
 )
 def test_tiles_give_what_the_whole_image_gives(description):
@@ -125,13 +126,13 @@ def test_tiles_give_what_the_whole_image_gives(description):
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             torch.nn.init.normal_(layer.weight, std=0.1)
-    cell, (rows, columns) = description.cell, (30, 5)
+    cell, (rows, columns) = description.cell, (60, 5)
     images, code = torch.rand(1, 3, rows * cell, columns * cell), torch.randn(1, description.channels, rows, columns)
     features, decoded = torch.zeros(1), torch.zeros_like(images)
     with torch.no_grad():
         whole, image = network.encoder(images), network.decode(code)
         features = torch.zeros_like(whole)
-        for tile in tiles(rows, columns, REACH, side=8):
+        for tile in tiles(rows, columns, description.reach, side=8):
             pixels, inner = (tuple(scaled(part, cell) for part in parts) for parts in (tile.outer, tile.inner))
             features[:, :, *tile.inner] = network.encoder(images[:, :, *pixels])[:, :, *tile.of_outer()]
             decoded[:, :, *inner] = network.decode(code[:, :, *tile.outer])[:, :, *tile.of_outer(cell)]
@@ -146,6 +147,8 @@ def test_tiles_give_what_the_whole_image_gives(description):
         ({"cell": 4}, "cells of 8 pixels a side"),
         ({"cell": 3}, "cell is 3; expected 2, 4, 8"),
         ({"design": "conv_blocks"}, "conv_blocks has cells of 4 pixels a side"),
+        ({"filters": 16}, "filters is 16; only the reference design can have another one than 32"),
+        ({"design": "reference", "filter_size": 4}, "filter_size is 4; expected an odd number"),
     ],
 )
 def test_numbers_that_a_design_cannot_have_are_refused(wrong, message):

@@ -38,6 +38,7 @@ SURFACE = {
     "jobs": ["[JOB]", "--limit", "--wait", "--cancel", *WORKSPACE],
     "fetch": ["JOB", "[STEP]", "--into", *WORKSPACE],
     "schedule": ["[NAME]", "--set", "--compute", "--off", "--dry-run", *WORKSPACE],
+    "tune": ["[IMAGES]", "--interactive", "--no-services"],
     "compress": ["SOURCES", "--model", "--out", "--bpp", "--jobs", "--no-services"],
     "decompress": ["SOURCES", "--model", "--out", "--jobs", "--no-services"],
     "models list": ["[NAME]", "--no-services", *WORKSPACE],

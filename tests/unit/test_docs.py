@@ -173,7 +173,7 @@ def test_commands_that_cost_nothing_work(words, tmp_path, capsys):
     out = capsys.readouterr().out
     expected = {
         "list": pipelines(),
-        "services": ("azurite", "cosmos", "mlflow", "label-studio"),
+        "services": ("azurite", "cosmos", "mlflow", "label-studio", "optuna-dashboard"),
         "runs": ("no runs yet",),
     }
     assert all(text in out for text in expected[words[0]])

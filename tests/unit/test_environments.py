@@ -159,7 +159,7 @@ def test_what_a_gpu_makes_faster_runs_in_its_image_and_the_rest_in_the_other():
     faster = (
         training
         | {name for name in environments if name.startswith("embed")}
-        | {"predict", "sample_subset", "evaluate_sampling"}
+        | {"predict", "sample_subset", "evaluate_sampling", "tune"}
     )
     assert {name for name, environment in environments.items() if environment == "gpu"} == faster
 

@@ -290,6 +290,7 @@ def test_the_output_is_the_whole_config(tmp_path):
     assert set(config) == {"subscription_id", "resource_group", "workspace_name", *STORES.values()}
     addresses = {key: f"https://the-{key.replace('_', '-')}" for key in config}
     addresses["label_studio_token_secret"] = "https://the-vault.vault.azure.net/secrets/the-token"
+    addresses["tuning_storage_secret"] = "https://the-vault.vault.azure.net/secrets/the-database"
     (tmp_path / "config.json").write_text(json.dumps(addresses))
     found = find_workspace(folder=tmp_path, environment={})
     assert (found.subscription, found.resource_group, found.name) == tuple(
@@ -298,6 +299,7 @@ def test_the_output_is_the_whole_config(tmp_path):
     assert found.stores == {variable: addresses[key] for variable, key in STORES.items()}
     assert text(config["blob_endpoint"]) == "images.outputs.blobEndpoint"
     assert text(config["cosmos_endpoint"]) == "cosmos.outputs.endpoint"
+    assert text(config["tuning_storage_secret"]) == "tuningStorageSecret"
 
 
 def test_the_clusters_are_those_that_pipelines_name():

@@ -45,6 +45,7 @@ def test_status_of_services_that_never_ran(home: Path) -> None:
         ("cosmos", "stopped"),
         ("mlflow", "stopped"),
         ("label-studio", "stopped"),
+        ("optuna-dashboard", "stopped"),
     ]
     assert services.down(home) == []
 

@@ -5,7 +5,20 @@ from pathlib import Path
 
 import typer
 
-from sparsight.cli import cloud, codec, data, history, index, labels, models, pipelines, running, schedules, services
+from sparsight.cli import (
+    cloud,
+    codec,
+    data,
+    history,
+    index,
+    labels,
+    models,
+    pipelines,
+    running,
+    schedules,
+    services,
+    tune,
+)
 from sparsight.errors import SparsightError
 
 app = typer.Typer(
@@ -24,6 +37,7 @@ app.command("submit")(cloud.submit)
 app.command("jobs")(cloud.jobs)
 app.command("fetch")(cloud.fetch)
 app.command("schedule")(schedules.schedule)
+app.command("tune")(tune.tune)
 app.command("compress")(codec.compress)
 app.command("decompress")(codec.decompress)
 app.add_typer(services.app, name="services")

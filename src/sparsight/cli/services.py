@@ -1,19 +1,19 @@
-"""`services`: starts, stops and shows the local servers for images, metadata, experiments and labels."""
+"""`services`: starts, stops and shows the local servers for images, metadata, experiments, labels and studies."""
 
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Local services on 127.0.0.1: Blob Storage, Cosmos DB, MLflow, Label Studio.", no_args_is_help=True
-)
+app = typer.Typer(help="Local services on 127.0.0.1: Blob Storage, Cosmos DB, MLflow, and more.", no_args_is_help=True)
 
 
 @app.command()
 def up(
     more: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="SERVICE", help="Start this one, too: label-studio; repeatable."),
+        typer.Option(
+            "--with", metavar="SERVICE", help="Start this one, too: label-studio or optuna-dashboard; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Start Blob Storage, Cosmos DB and MLflow; they stay until `services down`."""
@@ -40,6 +40,6 @@ def status() -> None:
 
     for each in services.status():
         memory = f"{each.memory / 2**20:,.0f} MB" if each.memory else ""
-        print(f"{each.name:<12} {each.state:<8} {each.url:<48} {memory:>8}  {each.log}")
+        print(f"{each.name:<16} {each.state:<8} {each.url:<48} {memory:>8}  {each.log}")
         if each.note:
-            print(f"{'':<12} {each.note}")
+            print(f"{'':<16} {each.note}")

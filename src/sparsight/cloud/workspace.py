@@ -25,8 +25,9 @@ STORES = {
     "SPARSIGHT_BLOB_ENDPOINT": "blob_endpoint",
     "SPARSIGHT_LABEL_STUDIO_URL": "label_studio_url",
     "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET": "label_studio_token_secret",
+    "SPARSIGHT_TUNING_STORAGE_SECRET": "tuning_storage_secret",
 }
-"""What tells a step where photos, metadata and labels are: environment variable -> key of config.json."""
+"""What tells a step where photos, metadata, labels and studies are: environment variable -> key of config.json."""
 _HINT = (
     "Give --subscription, --resource-group and --workspace, set {variables}, or write config.json into this folder: "
     "docs/azure.md says how."
@@ -70,7 +71,7 @@ def find_workspace(
         folder: where the search for config.json begins; it goes on in the folders above, and in their `.azureml`.
         environment: AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP, AZUREML_WORKSPACE_NAME, and the addresses of the
             stores (SPARSIGHT_COSMOS_ENDPOINT, SPARSIGHT_COSMOS_DATABASE, SPARSIGHT_BLOB_ENDPOINT,
-            SPARSIGHT_LABEL_STUDIO_URL, SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET).
+            SPARSIGHT_LABEL_STUDIO_URL, SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET, SPARSIGHT_TUNING_STORAGE_SECRET).
 
     Raises:
         SparsightError: something is missing, or config.json can't be read.
@@ -106,6 +107,8 @@ def _check_stores(stores: Mapping[str, str]) -> None:
         check_address("SPARSIGHT_LABEL_STUDIO_URL", url)
     if secret := stores.get("SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET"):
         check_secret_address(secret)
+    if secret := stores.get("SPARSIGHT_TUNING_STORAGE_SECRET"):
+        check_secret_address(secret, "SPARSIGHT_TUNING_STORAGE_SECRET")
 
 
 def _read_config(folder: Path) -> Mapping[str, object]:

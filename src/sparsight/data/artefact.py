@@ -30,6 +30,7 @@ VERSIONS = {
     "synced_labels": 1,
     "label_quality": 1,
     "preprocessing": 1,
+    "tuning": 1,
 }
 
 

@@ -15,13 +15,14 @@ from sparsight.data.artefact import write_text
 PAGE = "index.html"
 
 
-def write_page(folder: Path, template: str, images: dict[str, Path], **values: Any) -> None:
-    """Fill a template of this package into `index.html`.
+def write_page(folder: Path, template: str, images: dict[str, Path], *, name: str = PAGE, **values: Any) -> None:
+    """Fill a template of this package.
 
     Args:
         folder: where to.
         template: its name.
         images: PNG files to embed, by the name that the template knows them under.
+        name: of the page's file.
         values: everything else that the template needs.
     """
     environment = Environment(
@@ -31,8 +32,8 @@ def write_page(folder: Path, template: str, images: dict[str, Path], **values: A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    embedded = {name: _address(path.read_bytes()) for name, path in images.items()}
-    write_text(folder / PAGE, environment.get_template(template).render(images=embedded, **values))
+    embedded = {key: _address(path.read_bytes()) for key, path in images.items()}
+    write_text(folder / name, environment.get_template(template).render(images=embedded, **values))
 
 
 def embed_pixels(pixels: NDArray[np.uint8]) -> str:

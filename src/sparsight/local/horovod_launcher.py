@@ -26,9 +26,9 @@ from typing import Any
 
 from horovod.runner.elastic.driver import ElasticDriver
 
-from sparsight.local.guard import GRACE
+from sparsight.guarded.guard import GRACE
+from sparsight.guarded.step_process import start_guarded
 from sparsight.local.rendezvous import Places, Rendezvous, connection
-from sparsight.local.step_process import start_guarded
 from sparsight.local.worker_output import Output
 
 SPARES = 3

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sparsight.data.artefact import is_artefact, write_text
 from sparsight.errors import NOTHING_TO_DO
+from sparsight.guarded.step_process import StepProcess, terminable
 from sparsight.local.cache import Cache, Found, is_finished, key_of, reused
 from sparsight.local.command import render
 from sparsight.local.distribution import launched, size_of
 from sparsight.local.graph import Data, Literal, Pipeline, Scalar, Step, moving_input
 from sparsight.local.records import RunFolder, RunRecord, StepRecord
 from sparsight.local.room import Room
-from sparsight.local.step_process import StepProcess, terminable
 from sparsight.local.view import View, last_lines
 
 

@@ -15,7 +15,7 @@ _INPUT = re.compile(r"^\$\{\{\s*parent\.inputs\.([\w.-]+)\s*\}\}$")
 _OUTPUT = re.compile(r"^\$\{\{\s*parent\.jobs\.([\w-]+)\.outputs\.([\w-]+)\s*\}\}$")
 _PARENT_OUTPUT = re.compile(r"^\$\{\{\s*parent\.outputs\.([\w-]+)\s*\}\}$")
 _USUAL_SERVICES = ("azurite", "cosmos", "mlflow")
-_SERVICES = (*_USUAL_SERVICES, "label-studio")
+_SERVICES = (*_USUAL_SERVICES, "label-studio", "optuna-dashboard")
 _CORES = 2
 _SCALARS = (bool, int, float, str)
 

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 from sparsight.errors import SparsightError
-from sparsight.local import label_studio
+from sparsight.local import label_studio, optuna_dashboard
 from sparsight.local.asking import ask
 from sparsight.local.processes import HOST, kept_secret
 from sparsight.stores.settings import AZURITE_API_VERSION
@@ -206,6 +206,14 @@ SERVERS: Mapping[str, Server] = {
         url=lambda port: f"http://{HOST}:{port}",
         answers=label_studio.answers,
         note=label_studio.how_to_sign_in,
+    ),
+    "optuna-dashboard": Server(
+        title="optuna-dashboard",
+        patience=120,
+        command=optuna_dashboard.command,
+        environment=optuna_dashboard.environment,
+        url=lambda port: f"http://{HOST}:{port}",
+        answers=optuna_dashboard.answers,
     ),
 }
 USUAL = ("azurite", "cosmos", "mlflow")

@@ -18,7 +18,7 @@ class Service:
     """A server as it was started last.
 
     Args:
-        name: `azurite`, `cosmos`, `mlflow` or `label-studio`.
+        name: `azurite`, `cosmos`, `mlflow`, `label-studio` or `optuna-dashboard`.
         pid: its process and process group; None once it was stopped.
         port: where it listens on 127.0.0.1, and where it will again if nobody else does by then.
         url: the address its clients use.

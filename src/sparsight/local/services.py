@@ -1,4 +1,4 @@
-"""Starts, stops and finds the local services, all on 127.0.0.1: Azurite, a Cosmos DB server, MLflow, Label Studio."""
+"""Starts, stops and finds the local services, all on 127.0.0.1: stores, MLflow, Label Studio, optuna-dashboard."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsight.errors import SparsightError
-from sparsight.local import label_studio
+from sparsight.local import label_studio, optuna_dashboard
 from sparsight.local.processes import HOST, file_lock, resident_bytes
 from sparsight.local.servers import SERVERS, USUAL, account_key
 from sparsight.local.service_records import Service, Services, read_services, stop, write_services
 from sparsight.local.service_starter import Starter
+from sparsight.stores.studies import URL_VARIABLE
 
 __all__ = [
     "USER",
@@ -34,7 +35,7 @@ class ServiceStatus:
     """How a service is doing.
 
     Args:
-        name: `azurite`, `cosmos`, `mlflow` or `label-studio`.
+        name: `azurite`, `cosmos`, `mlflow`, `label-studio` or `optuna-dashboard`.
         state: `healthy`; `silent` (runs, does not answer); `dead` (started to stay, but ended); `stopped`.
         url: the address its clients use; empty if it never ran.
         log: its log file.
@@ -74,7 +75,7 @@ def up(
 
     Args:
         home: the services' folder; `default_home()` if not given.
-        only: names of the services wanted; the usual three, all but Label Studio, if not given.
+        only: names of the services wanted; the usual three, if not given.
         owner: who they belong to.
         ports: fixed ports by service name; the others get the one they had before, or a free one.
 
@@ -145,6 +146,8 @@ def environment(services: Services) -> dict[str, str]:
     if studio := services.by_name.get("label-studio"):
         variables["SPARSIGHT_LABEL_STUDIO_URL"] = studio.url
         variables["SPARSIGHT_LABEL_STUDIO_TOKEN"] = label_studio.token(studio.data)
+    if dashboard := services.by_name.get("optuna-dashboard"):
+        variables[URL_VARIABLE] = optuna_dashboard.storage_url(dashboard.data)
     return variables | _past_proxies()
 
 

@@ -13,7 +13,7 @@ from sparsight.models.autoencoder_layers import (
     Analysis,
     Mixing,
     Synthesis,
-    conv3x3,
+    conv,
     reference_decoder,
     reference_encoder,
 )
@@ -23,11 +23,10 @@ from sparsight.models.folder import Description
 from sparsight.models.hashing import STAGE_BITS, CellCodes, StagedSigns, principal_components
 
 REACH = 10
-"""Cells: nothing farther away than this has a part in a cell of the code, nor in its pixels when they are decoded."""
+"""Cells of a description's `reach`, at least."""
 CELLS = (2, 4, 8)
 """Pixels a side that a cell of a code may stand for."""
 _LATENTS = 96
-_REFERENCE_FEATURES = 64
 _GREY = CENTRE[0]
 
 
@@ -39,11 +38,21 @@ class AutoencoderDescription(Description):
     channels: int = Field(ge=1, le=1024, description="signs or floats in a cell")
     cell: int = Field(description="pixels a side that a cell stands for; 8 in the residual design, 4 in conv_blocks")
     code_bits: int = Field(ge=8, le=1024, description="bits of the code of a whole image")
+    layers: int = Field(default=2, ge=2, le=8, description="wide layers of the reference design, which are summed")
+    filter_size: int = Field(default=3, ge=3, le=7, description="edge of its filters, odd")
+    filters: int = Field(
+        default=32, ge=1, le=256, description="filters of its first layer; others have 2 or 4 times it"
+    )
 
     @property
     def step(self) -> int:
         """So many channels of a code, or a multiple, can be kept and the rest dropped."""
         return STAGE_BITS if self.design == "residual" and self.binary else self.channels
+
+    @property
+    def reach(self) -> int:
+        """Cells: nothing farther away has a part in a cell of the code, nor in its pixels when they are decoded."""
+        return max(REACH, (self.layers + 4) * (self.filter_size // 2) + 1)
 
     @property
     def bits_per_pixel(self) -> float:
@@ -71,11 +80,12 @@ class Autoencoder(nn.Module):
         channels, features = description.channels, _LATENTS
         self.hashing: CellCodes | StagedSigns
         if description.design == "reference":
-            features = _REFERENCE_FEATURES
-            self.encoder = reference_encoder(description.cell)
-            narrow = nn.Sequential(conv3x3(features, 3), nn.ReLU(), conv3x3(3, channels))
+            size, features = description.filter_size, 2 * description.filters
+            shape = {"layers": description.layers, "size": size, "filters": description.filters}
+            self.encoder = reference_encoder(description.cell, **shape)
+            narrow = nn.Sequential(conv(features, 3, size), nn.ReLU(), conv(3, channels, size))
             self.hashing = CellCodes(narrow, nn.Identity(), binary=description.binary)
-            self.decoder = reference_decoder(description.cell, channels)
+            self.decoder = reference_decoder(description.cell, channels, **shape)
         elif description.design == CONV_BLOCKS:
             features = FEATURES
             self.encoder = blocks_encoder()
@@ -148,6 +158,9 @@ class Autoencoder(nn.Module):
 def _check(description: AutoencoderDescription) -> None:
     if description.cell not in CELLS:
         raise SparsightError(f"cell is {description.cell}; expected {', '.join(map(str, CELLS))}.")
+    if description.filter_size % 2 == 0:
+        raise SparsightError(f"filter_size is {description.filter_size}; expected an odd number.")
+    _check_shape(description)
     cell = {"residual": BLOCK, CONV_BLOCKS: SHRINKS}.get(description.design, description.cell)
     if description.cell != cell:
         raise SparsightError(
@@ -158,3 +171,14 @@ def _check(description: AutoencoderDescription) -> None:
             f"channels is {description.channels}; the residual design takes multiples of {STAGE_BITS}, "
             f"each of which is {STAGE_BITS / BLOCK**2} bits a pixel."
         )
+
+
+def _check_shape(description: AutoencoderDescription) -> None:
+    """Refuse numbers of layers and filters for a design whose shape they don't decide."""
+    for name in ("layers", "filter_size", "filters"):
+        usual, given = AutoencoderDescription.model_fields[name].default, getattr(description, name)
+        if description.design != "reference" and given != usual:
+            raise SparsightError(
+                f"{name} is {given}; only the reference design can have another one than {usual}.",
+                hint="Set design=reference, or leave layers, filter_size and filters out.",
+            )

@@ -53,36 +53,52 @@ class Mixing(nn.Module):
         return latents + added
 
 
-class SummedPair(nn.Module):
-    """Two 3x3 convolutions, one after the other, and the sum of what both give."""
+class SummedLayers(nn.Module):
+    """Convolutions, one after the other, and the sum of what all of them give."""
 
-    def __init__(self, before: int, channels: int) -> None:
+    def __init__(self, before: int, channels: int, *, size: int, layers: int) -> None:
         super().__init__()
-        self.first, self.second = conv3x3(before, channels), conv3x3(channels, channels)
+        self.first, self.second = conv(before, channels, size), conv(channels, channels, size)
+        self.further = nn.ModuleList(conv(channels, channels, size) for _ in range(layers - 2))
 
     def forward(self, features: Tensor) -> Tensor:
         """Go through: float N x `before` x h x w to N x `channels` x h x w."""
-        first: Tensor = self.first(features).relu()
-        second: Tensor = self.second(first).relu()
-        return first + second
+        given: Tensor = self.first(features).relu()
+        total = given
+        for layer in (self.second, *self.further):
+            given = layer(given).relu()
+            total = total + given
+        return total
 
 
-def reference_encoder(cell: int) -> nn.Sequential:
-    """Convolutions 32, 64 with stride 2, 128, 128, their sum, 64; a further stride of 2 for each doubling of a cell."""
-    strides = [conv3x3(64 if number else 32, 64, stride=2) for number in range(cell.bit_length() - 1)]
+def reference_encoder(cell: int, *, layers: int, size: int, filters: int) -> nn.Sequential:
+    """Convolutions, by default 32, 64 with stride 2, 128, 128, their sum, 64; further strides of 2 for larger cells.
+
+    Args:
+        cell: pixels a side, a power of 2.
+        layers: wide ones, which are summed.
+        size: of a filter, odd.
+        filters: of the first layer; the others have 2 or 4 times as many.
+    """
+    double = 2 * filters
+    strides = [conv(double if number else filters, double, size, stride=2) for number in range(cell.bit_length() - 1)]
     halving = [layer for stride in strides for layer in (stride, nn.ReLU())]
-    return nn.Sequential(conv3x3(3, 32), nn.ReLU(), *halving, SummedPair(64, 128), conv3x3(128, 64), nn.ReLU())
+    wide = SummedLayers(double, 2 * double, size=size, layers=layers)
+    return nn.Sequential(conv(3, filters, size), nn.ReLU(), *halving, wide, conv(2 * double, double, size), nn.ReLU())
 
 
-def reference_decoder(cell: int, channels: int) -> nn.Sequential:
-    """The encoder's mirror; its skip goes round the second wide layer, for one round the code would be part of it."""
-    last = cell.bit_length() - 2
-    strides = [nn.ConvTranspose2d(64, 64 if number < last else 32, 4, 2, padding=1) for number in range(last + 1)]
+def reference_decoder(cell: int, channels: int, *, layers: int, size: int, filters: int) -> nn.Sequential:
+    """The encoder's mirror; its skip goes round the further wide layers, for one round the code would be part of it."""
+    last, double = cell.bit_length() - 2, 2 * filters
+    strides = [
+        nn.ConvTranspose2d(double, double if number < last else filters, 4, 2, padding=1) for number in range(last + 1)
+    ]
     doubling = [layer for stride in strides for layer in (stride, nn.ReLU())]
-    narrow = (conv3x3(channels, 3), nn.ReLU(), conv3x3(3, 64), nn.ReLU())
-    return nn.Sequential(*narrow, SummedPair(64, 128), conv3x3(128, 64), nn.ReLU(), *doubling, conv3x3(32, 3))
+    narrow = (conv(channels, 3, size), nn.ReLU(), conv(3, double, size), nn.ReLU())
+    wide = SummedLayers(double, 2 * double, size=size, layers=layers)
+    return nn.Sequential(*narrow, wide, conv(2 * double, double, size), nn.ReLU(), *doubling, conv(filters, 3, size))
 
 
-def conv3x3(before: int, channels: int, *, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size, or divides it by its stride."""
-    return nn.Conv2d(before, channels, 3, stride, padding=1)
+def conv(before: int, channels: int, size: int, *, stride: int = 1) -> nn.Conv2d:
+    """A convolution of odd size that keeps the image's, or divides it by its stride."""
+    return nn.Conv2d(before, channels, size, stride, padding=size // 2)

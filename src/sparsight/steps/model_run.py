@@ -99,6 +99,7 @@ class ModelRun:
             others: go to the trainer's `fit`.
         """
         from sparsight.data.artefact import begin_artefact, draft_folder, new_artefact
+        from sparsight.training.tracking import KEPT_EPOCH
 
         def begin() -> str:
             begin_artefact(self.folder, "model", self.made_by, resume=True)
@@ -111,7 +112,8 @@ class ModelRun:
         def write() -> None:
             with new_artefact(self.folder, "model", self.made_by, resume=True) as draft:
                 final = fill(draft)
-                self.tracker.metrics({f"final_{name}": value for name, value in final.items()})
+                told = {f"final_{name}": value for name, value in final.items()}
+                self.tracker.metrics(told | {KEPT_EPOCH: trainer.kept_epoch})
                 trainer.remove_checkpoint(draft.folder)
             self.tracker.folder(self.folder / "report", "report")
 

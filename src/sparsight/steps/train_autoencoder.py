@@ -34,6 +34,9 @@ class Arguments:
     channels: int = 128
     cell: int = 8
     code_bits: int = 64
+    layers: int = 2
+    filter_size: int = 3
+    filters: int = 32
     epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 0.001

@@ -124,6 +124,7 @@ def _train(
     from sparsight.training.calibration import calibrated
     from sparsight.training.classifier import ClassifierTrainer
     from sparsight.training.familiarity import learn_familiarity
+    from sparsight.training.tracking import KEPT_EPOCH
 
     device = run.world.device()
     precision = resolve_precision(arguments.precision, device)
@@ -143,6 +144,7 @@ def _train(
             report = _report(splits, base, trained, options, finished, calibration, lead)
             metrics = write_classifier_report(draft.folder / "report", report)
             save_pyfunc(draft.folder, finished)
+            run.tracker.metrics({KEPT_EPOCH: trained.best.number})
             draft.counts.update(train=len(splits.train), test=len(splits.test), epochs=len(trained.epochs))
         hierarchy = f", hierarchical F1 {metrics.hierarchy.f1:.3f}" if metrics.hierarchy else ""
         scores = f"macro F1 {metrics.macro_f1:.3f}, accuracy {metrics.accuracy:.3f}{hierarchy}"

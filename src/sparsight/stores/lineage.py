@@ -72,6 +72,11 @@ class Lineage:
         return json.dumps(asdict(self), indent=2, sort_keys=True, default=str) + "\n"
 
     @classmethod
+    def of_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    @classmethod
     def of_tags(cls, tags: Mapping[str, str]) -> Self:
         """Read it from a version's tags; what is missing or can't be read is empty, as others may write tags, too."""
         images = tags.get("sparsight.test.images", "")

@@ -11,15 +11,23 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 API_VERSION = "7.4"
+LABEL_STUDIO = "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET"
 # The domains of Key Vault, by cloud. Whoever is sent a token for vaults can read all that this identity can read.
 _DOMAINS = ("vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net")
 
 
-def read_secret(address: str, *, identity: "TokenCredential | None" = None, transport: Any = None) -> str:
+def read_secret(
+    address: str,
+    *,
+    variable: str = LABEL_STUDIO,
+    identity: "TokenCredential | None" = None,
+    transport: Any = None,
+) -> str:
     """Read the newest version of a secret, or the one that the address names.
 
     Args:
         address: such as `https://name.vault.azure.net/secrets/label-studio-token`.
+        variable: names the variable that it was read from, for messages.
         identity: who asks; by default whoever runs this.
         transport: azure-core's HTTP transport; by default its own.
 
@@ -31,7 +39,7 @@ def read_secret(address: str, *, identity: "TokenCredential | None" = None, tran
     from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
     from azure.core.rest import HttpRequest
 
-    domain = check_secret_address(address)
+    domain = check_secret_address(address, variable)
     policies = [RetryPolicy(), BearerTokenCredentialPolicy(identity or signed_in(), f"https://{domain}/.default")]
     client: PipelineClient[Any, Any] = PipelineClient(address, policies=policies, transport=transport)
     request = HttpRequest("GET", address, params={"api-version": API_VERSION})
@@ -45,8 +53,12 @@ def read_secret(address: str, *, identity: "TokenCredential | None" = None, tran
     return str(response.json()["value"])
 
 
-def check_secret_address(address: str) -> str:
+def check_secret_address(address: str, variable: str = LABEL_STUDIO) -> str:
     """Check that an address is a secret's in a vault, so that no other host is sent a token.
+
+    Args:
+        address: of a secret.
+        variable: names the variable that it was read from, for messages.
 
     Returns:
         The domain of the vault's cloud, such as `vault.azure.net`.
@@ -59,7 +71,7 @@ def check_secret_address(address: str) -> str:
     domain = next((each for each in _DOMAINS if host.endswith(f".{each}")), "")
     if parts.scheme != "https" or not domain or "@" in host or not parts.path.startswith("/secrets/") or parts.query:
         raise SparsightError(
-            "SPARSIGHT_LABEL_STUDIO_TOKEN_SECRET is not the address of a secret in a key vault.",
+            f"{variable} is not the address of a secret in a key vault.",
             hint="Expected is one such as https://<vault>.vault.azure.net/secrets/<name>.",
         )
     return domain

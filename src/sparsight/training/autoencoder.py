@@ -164,6 +164,11 @@ class AutoencoderTrainer(Resumable[EpochRecord]):
         return best
 
     @property
+    def kept_epoch(self) -> int:
+        """The number of the best epoch."""
+        return self.best_epoch.epoch
+
+    @property
     def finished(self) -> bool:
         """Whether all epochs are done, or so many without improvement that it ends early."""
         if not self.history:

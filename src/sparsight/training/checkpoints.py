@@ -61,6 +61,11 @@ class Resumable(ABC, Generic[RecordT]):
     history: list[RecordT]
     run_id: str
 
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch, from 1, whose weights a finished model has: the last, where a training chooses none."""
+        return len(self.history)
+
     @abstractmethod
     def snapshot(self) -> dict[str, Any]:
         """All that training needs to go on."""

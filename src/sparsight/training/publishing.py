@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsight.data.artefact import write_text
 from sparsight.data.packed import PackedImages
 from sparsight.errors import SparsightError
 from sparsight.models.folder import WEIGHTS, named_network
 from sparsight.stores.lineage import Lineage
 from sparsight.stores.models import register_model
 from sparsight.stores.registry import ModelRegistry, ModelVersion
+
+TRIAL_LINEAGE = "SPARSIGHT_TRIAL_LINEAGE"
+"""Variable that names a file for the lineage of a trial's model: the tuning registers the best of them itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ def publish(
 ) -> str:
     """Register a model folder, tell of it, and return its reference, such as `photos/3`.
 
+    A trial of a tuning writes down what it would register, and returns nothing.
+
     Args:
         folder: the finished model artefact.
         name: to register it under.
@@ -44,7 +50,7 @@ def publish(
         images: what it was trained on.
         measured: how good it was.
         base_model: what it stands on.
-        environment: names the pipeline's run and the code's version.
+        environment: names the pipeline's run and the code's version, of a trial the file for its lineage.
 
     Raises:
         SparsightError: the name isn't allowed, or the registry can't be reached.
@@ -66,6 +72,9 @@ def publish(
         test_images=measured.test_images,
         weights_digest=weights_digest(folder),
     )
+    if trial := environment.get(TRIAL_LINEAGE):
+        write_text(Path(trial), lineage.to_json())
+        return ""
     reference = register_model(folder, name, lineage).reference
     print(f"Registered {reference}", flush=True)
     return reference

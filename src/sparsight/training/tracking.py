@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 METRICS_PER_REQUEST = 1000
 """As many as MLflow takes at once."""
 SECONDS_BETWEEN_REQUESTS = 2.0
+KEPT_EPOCH = "kept_epoch"
+"""Metric of a finished training: the epoch, from 1, whose weights the model has."""
 
 
 class History:
@@ -121,7 +123,8 @@ def tracked_run(step: str, parameters: Mapping[str, Any], *, leads: bool = True)
         tags["sparsight.code_version"] = version
     try:
         with ExitStack() as stack:
-            tracker = Tracker(parameters, stack, run_name=step, tags=tags)
+            named = None if os.environ.get("MLFLOW_RUN_ID") else step  # a run that was opened for it has its name
+            tracker = Tracker(parameters, stack, run_name=named, tags=tags)
             if leads:
                 tracker.start()
             yield tracker

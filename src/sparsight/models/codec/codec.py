@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sparsight.data.decode import MAX_PIXELS
 from sparsight.errors import SparsightError
-from sparsight.models.autoencoder import REACH
 from sparsight.models.autoencoder_folder import load_autoencoder
 from sparsight.models.codec.container import LONGEST_SIDE, OVERHEAD, CompressedError, CompressedImage
 from sparsight.models.codec.contexts import Bits, Contexts
@@ -114,7 +113,7 @@ class Codec:
             code, _ = self.network.encode(_batch(whole[rows, columns]))
             bits[:, *tile.inner] = (code[0] > 0).numpy()[:, *tile.of_outer()]
 
-        self._each(encode, tiles(height, width, REACH))
+        self._each(encode, tiles(height, width, self.description.reach))
         return bits
 
     def pixels_of(self, bits: Bits) -> Pixels:
@@ -131,7 +130,7 @@ class Codec:
             rows, columns = (scaled(part, self.cell) for part in tile.inner)
             pixels[rows, columns] = (inner * 255).round().byte().numpy()
 
-        self._each(decode, tiles(height, width, REACH))
+        self._each(decode, tiles(height, width, self.description.reach))
         return pixels
 
     def _affordable(self, bits: Bits, budget: float) -> int:

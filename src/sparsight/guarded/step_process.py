@@ -1,4 +1,4 @@
-"""A step's command as a process of its own, which never outlives the runner."""
+"""A command as a process of its own, which never outlives whoever started it."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparsight.local import guard
+from sparsight.guarded import guard
 
 
 def start_guarded(
