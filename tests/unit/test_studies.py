@@ -152,8 +152,7 @@ def test_a_file_is_used_where_nothing_else_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server with a password, on loopback; needs Debian's package, and psycopg."""
-    pytest.importorskip("psycopg")
+    """A PostgreSQL server with a password, on loopback; needs Debian's package."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if not programs or (as_user and not shutil.which("runuser")):

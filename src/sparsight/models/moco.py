@@ -140,7 +140,8 @@ class MoCo(SelfSupervised):
         """Move the momentum encoder towards the query encoder, and put the keys in place of the oldest ones."""
         moving: list[Tensor] = [*self.momentum_backbone.parameters(), *self.momentum_head.parameters()]
         targets: list[Tensor] = [*self.backbone.parameters(), *self.head.parameters()]
-        get_ema_multi_avg_fn(self.options.encoder_momentum)(moving, targets, None)  # all at once: few kernels on a GPU
+        # All at once: few kernels on a GPU.
+        get_ema_multi_avg_fn(self.options.encoder_momentum)(moving, targets, None)  # type: ignore[no-untyped-call]
         enqueue(self.queue, self.pointer, projections)
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,11 +96,6 @@ def _checked(text: str) -> "URL":
         raise SparsightError(
             f"{URL_VARIABLE} names {url.host}, to which data would go unencrypted.",
             hint="Add ?sslmode=verify-full, or ?sslmode=require where its certificate is its own.",
-        )
-    if find_spec("psycopg") is None:
-        raise SparsightError(
-            "PostgreSQL needs the package psycopg, which isn't installed.",
-            hint="Add psycopg[binary] to the environment, or unset SPARSIGHT_TUNING_STORAGE to use a file.",
         )
     return url.set(drivername="postgresql+psycopg")
 
