@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shlex
 import shutil
 import sys
 import time
@@ -17,7 +15,7 @@ from sparsight.cli.stores import NoServices, stores_open
 from sparsight.errors import SparsightError
 
 if TYPE_CHECKING:
-    from sparsight.tuning.inputs import StepInput
+    from sparsight.tuning.inputs import Scalar, StepInput
 
 ASKED = ("layers", "filter_size", "filters", "epochs", "batch_size")
 """Inputs of train_autoencoder that people are asked for."""
@@ -129,25 +127,18 @@ def _train(images: Path, chosen: Mapping[str, int], folder: Path) -> Path:
     Raises:
         SparsightError: it failed.
     """
-    from sparsight.guarded.step_process import StepProcess
-    from sparsight.training.publishing import TRIAL_LINEAGE
-    from sparsight.tuning.trial_process import reason_in
+    from sparsight.tuning.trial_process import Place, reason_in, start_trial
 
-    folder.mkdir()
-    model, log = folder / "model", folder / "log.txt"
-    inputs = {"images": images, **_FIXED, **chosen, "model": model}
-    flags = [word for name, value in inputs.items() for word in (f"--{name}", str(value))]
-    command = shlex.join([sys.executable, "-m", "sparsight.steps.train_autoencoder", *flags])
-    # A model that is only tried isn't registered.
-    own = {TRIAL_LINEAGE: str(folder / "lineage.json"), "MLFLOW_EXPERIMENT_NAME": "by-hand", "PYTHONUNBUFFERED": "1"}
-    process = StepProcess(command, Path.cwd(), log, {**os.environ, **own})
+    place = Place(folder=folder)
+    inputs: dict[str, Scalar | Path] = {"images": images, **_FIXED, **chosen}
+    process = start_trial("train_autoencoder", inputs, place, None, {"MLFLOW_EXPERIMENT_NAME": "by-hand"})
     try:
-        code = _follow(process, log)
+        code = _follow(process, place.log)
     finally:
         process.end()
     if code:
-        raise SparsightError(reason_in(log), hint=f"All that the step said: {log}")
-    return model
+        raise SparsightError(reason_in(place.log), hint=f"All that the step said: {place.log}")
+    return place.model
 
 
 def _follow(process: Any, log: Path) -> int:

@@ -39,7 +39,7 @@ def start_trial(
     step: str,
     inputs: Mapping[str, Scalar | Path],
     place: Place,
-    run_id: str,
+    run_id: str | None,
     share: Mapping[str, str],
     environment: Mapping[str, str] = os.environ,
 ) -> StepProcess:
@@ -49,8 +49,8 @@ def start_trial(
         step: its name.
         inputs: by name, but for the model.
         place: where it works.
-        run_id: of MLflow, into which it logs.
-        share: variables that give it its share of this machine.
+        run_id: of MLflow, into which it logs; None where it begins a run of its own.
+        share: variables of its own, such as those that give it its share of this machine.
         environment: of this process; the address of the studies stays out of the trial's.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,9 @@ def start_trial(
     command = [sys.executable, "-m", f"sparsight.steps.{step}", *flags]
     hidden = {URL_VARIABLE, SECRET_VARIABLE}
     variables = {name: value for name, value in environment.items() if name not in hidden}
-    own = {"MLFLOW_RUN_ID": run_id, TRIAL_LINEAGE: str(place.lineage), "PYTHONUNBUFFERED": "1"}
+    own = {TRIAL_LINEAGE: str(place.lineage), "PYTHONUNBUFFERED": "1"}
+    if run_id is not None:
+        own["MLFLOW_RUN_ID"] = run_id
     return StepProcess(shlex.join(command), Path.cwd(), place.log, {**variables, **share, **own})
 
 

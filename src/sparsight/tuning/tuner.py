@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparsight.data.artefact import is_artefact
 from sparsight.errors import SparsightError
+from sparsight.evaluation.tuning_report import shown
 from sparsight.guarded.step_process import StepProcess, terminable
 from sparsight.tuning.inputs import Scalar
 from sparsight.tuning.searching import best_number, is_sound, make_sampler, tell
@@ -249,7 +250,4 @@ def draft_of(folder: Path, number: int) -> Path:
 def told(inputs: Mapping[str, Scalar], space: SearchSpace) -> str:
     """Write what a trial tries, without what is the same in all."""
     names = [each.name for each in space.searched if each.name in inputs]
-    values = {name: inputs[name] for name in names}
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+    return ", ".join(f"{name} {shown(inputs[name])}" for name in names)
