@@ -9,55 +9,35 @@ photos outside the test split is held out for early stopping, chosen by nobody.
 import argparse
 import json
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common.photo_sets import Collection, asked_for, describe, embed, pack, pretrained
 
 from sparsight.evaluation.sampling import Gain, Repeat
-from sparsight.models.precision import best_device, resolve_precision
-from sparsight.selection import select
+from sparsight.models.precision import best_device
+from sparsight.steps.evaluate_sampling import Arguments, compare_with_random
 from sparsight.training.labelled import LabelledSplits
-from sparsight.training.probe import Probe
 
 
-def measure(
-    collection: Collection,
-    pretraining: int,
-    folder: Path,
-    *,
-    strategy: str,
-    share: float,
-    seeds: list[int],
-    epochs: int,
-) -> list[Repeat]:
-    """Train on photos chosen after so many epochs of pre-training and on random ones, seed by seed."""
+def measure(collection: Collection, pretraining: int, folder: Path, **more: Any) -> list[Repeat]:
+    """Train on photos chosen after so many epochs of pre-training and on random ones; `more` goes to the step."""
     order = np.random.default_rng(0).permutation(collection.pool())
     valid, train = np.split(order, [len(order) // 20])
     images = pack(folder / "images", collection, {"train": train, "valid": valid, "test": collection.test})
     embeddings = embed(pretrained(collection, 0, pretraining), collection.images[train])
-    splits, device, budget = LabelledSplits.of(images), best_device(), round(share * len(order))
-    probe = Probe(
-        backbone=describe(collection),
-        epochs=epochs,
-        patience=15,
-        batch_size=64,
-        learning_rate=0.05,
-        weight_decay=5e-4,
-        crop_scale_min=0.6,
+    splits, backbone = LabelledSplits.of(images), describe(collection)
+    arguments = Arguments(
+        images=folder,
+        embeddings=folder,
+        evaluation=folder,
+        backbone=backbone.name,
+        small_image_stem="on" if backbone.small_image_stem else "off",
         horizontal_flip=collection.recipe.views.horizontal_flip,
-        device=device,
-        precision=resolve_precision("auto", device),
+        **more,
     )
-    repeats = []
-    for seed in seeds:
-        chosen = select(embeddings, budget, strategy=strategy, metric="cosine", seed=seed).rows
-        at_random = np.random.default_rng(seed).permutation(len(train))[:budget]
-        accuracies = [probe.accuracy(splits, splits.train[rows], seed) for rows in (chosen, at_random)]
-        repeats.append(Repeat(seed=seed, chosen=accuracies[0], at_random=accuracies[1]))
-        print(json.dumps(asdict(repeats[-1])), flush=True)
-    return repeats
+    return list(compare_with_random(arguments, splits, splits.train, embeddings))
 
 
 def main() -> None:
@@ -66,12 +46,12 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="ZIP archive of CIFAR-10's photos; without it digits are taken")
     parser.add_argument("--strategy", default="farthest_point")
     parser.add_argument("--share", type=float, default=0.1, help="of the photos outside the test split")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="digits, 2 seeds, 2 epochs, also of pre-training")
     given = parser.parse_args()
     if given.quick:
-        given.cifar10, given.seeds, given.epochs = None, [0, 1], 2
+        given.cifar10, given.seeds, given.epochs = None, 2, 2
     collection = asked_for(given.cifar10, large=True)
     with tempfile.TemporaryDirectory() as place:
         repeats = measure(
@@ -79,8 +59,8 @@ def main() -> None:
             2 if given.quick else collection.recipe.epochs,
             Path(place),
             strategy=given.strategy,
-            share=given.share,
-            seeds=given.seeds,
+            budget=round(given.share * len(collection.pool())),
+            repeats=given.seeds,
             epochs=given.epochs,
         )
     gain = Gain.of(repeats)

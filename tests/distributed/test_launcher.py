@@ -8,11 +8,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.processes import has_ended, wait_until
 
 WORKER = Path(__file__).with_name("summing_worker.py")
 SECRET = "s3cr3t-value"
@@ -69,15 +71,8 @@ def launch(horovod, tmp_path) -> Iterator[Launch]:
     made.close()
 
 
-def wait_until(happens: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def running(pids: dict[int, object]) -> list[int]:
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in pids if not has_ended(pid)]
 
 
 def test_workers_come_to_one_result_and_one_of_them_speaks(launch):

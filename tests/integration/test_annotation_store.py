@@ -37,8 +37,8 @@ def result(*path: str) -> list[dict[str, Any]]:
     return [{"from_name": "taxonomy", "to_name": "image", "type": "taxonomy", "value": value}]
 
 
-def task(number: int, **more: Any) -> dict[str, Any]:
-    return {"data": {"image": f"http://127.0.0.1/{number}", "id": f"p{number}", "container": "cells"}, **more}
+def data(number: int, **more: Any) -> dict[str, Any]:
+    return {"image": f"http://127.0.0.1/{number}", "id": f"p{number}", "container": "cells", **more}
 
 
 def by_photo(store: AnnotationStore, project: Project) -> dict[str, dict[str, Any]]:
@@ -58,7 +58,7 @@ def test_a_project_is_made_once_and_changed_where_it_differs(store: AnnotationSt
 
 def test_labels_in_use_can_go_but_not_the_control_they_were_given_with(store: AnnotationStore) -> None:
     project = store.ensure_project("In use", CONFIG)
-    [number] = store.import_tasks(project, [task(1)])
+    [number] = store.add_tasks(project, [data(1)])
     store._client.annotations.create(str(number), result=result("cell", "broken"))
     store.ensure_project("In use", CONFIG.replace('<Choice value="broken"/>', ""))
     assert by_photo(store, project)["p1"]["annotations"][0]["result"][0]["value"] == {"taxonomy": [["cell", "broken"]]}
@@ -70,7 +70,7 @@ def test_labels_in_use_can_go_but_not_the_control_they_were_given_with(store: An
 def test_tasks_keep_their_order_and_get_predictions(store: AnnotationStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annotations, "PAGE", 7)
     project = store.ensure_project("In order", CONFIG)
-    numbers = list(store.import_tasks(project, (task(number) for number in range(20))))
+    numbers = list(store.add_tasks(project, (data(number) for number in range(20))))
     assert [(each.id, each.data["id"]) for each in store.tasks(project)] == [
         (number, f"p{place}") for place, number in enumerate(numbers)
     ]
@@ -86,7 +86,8 @@ def test_tasks_keep_their_order_and_get_predictions(store: AnnotationStore, monk
 
 def test_data_change_and_annotations_stay(store: AnnotationStore) -> None:
     project = store.ensure_project("Changed data", CONFIG)
-    [number] = store.import_tasks(project, [task(1, annotations=[{"result": result("cell")}])])
+    [number] = store.add_tasks(project, [data(1)])
+    store.annotate(number, next(iter(store.users())), result("cell"))
     store.change_data(number, {"image": "http://127.0.0.1/new", "id": "p1", "container": "cells"})
     found = by_photo(store, project)["p1"]
     assert found["data"]["image"] == "http://127.0.0.1/new"
@@ -98,7 +99,7 @@ def test_an_export_holds_every_task_and_every_annotation(store: AnnotationStore,
     [people] = [list(store.users())]
     other = store._client.users.create(email="other@example.com", first_name="", last_name="", username="other").id
     assert store.users() == {people[0]: "admin@localhost", other: "other@example.com"}
-    one, both, cancelled, _ = store.import_tasks(project, [task(number) for number in range(1, 5)])
+    one, both, cancelled, _ = store.add_tasks(project, [data(number) for number in range(1, 5)])
     annotate = store._client.annotations.create
     annotate(str(one), result=result("cell"), completed_by=people[0])
     annotate(str(both), result=result("cell", "whole"), completed_by=people[0])
@@ -124,7 +125,7 @@ def test_an_export_holds_every_task_and_every_annotation(store: AnnotationStore,
 def test_a_large_export_takes_little_memory(store: AnnotationStore) -> None:
     project = store.ensure_project("Large", CONFIG)
     filler = "x" * 50_000
-    list(store.import_tasks(project, (task(number, meta={"filler": filler}) for number in range(400))))
+    list(store.add_tasks(project, (data(number, filler=filler) for number in range(400))))
     tracemalloc.start()
     count = sum(1 for _ in store.export(project))
     _, peak = tracemalloc.get_traced_memory()
@@ -137,7 +138,7 @@ def test_an_export_that_outlasts_a_connection_is_found_again(
     store: AnnotationStore, settings: LabelStudioSettings
 ) -> None:
     project = store.ensure_project("Cut off", CONFIG)
-    list(store.import_tasks(project, (task(number) for number in range(300))))
+    list(store.add_tasks(project, (data(number) for number in range(300))))
     with (
         gate(settings.url) as (between, url),
         open_annotations(LabelStudioSettings(url=url, token=settings.token)) as far,

@@ -1,6 +1,7 @@
 """The local Label Studio server: whose it is, what it keeps, what it shows to whom, and who it tells of labels."""
 
 import contextlib
+import functools
 import json
 import queue
 import shutil
@@ -50,6 +51,22 @@ def test_it_is_healthy_and_says_how_to_sign_in(label_studio: Service) -> None:
     password = server.password(label_studio.data)
     assert found.note == f"sign in as admin@localhost; the password is in {label_studio.data / 'password'}"
     assert password not in found.note
+
+
+def test_what_is_imported_while_the_database_is_locked_is_whole(label_studio: Service, store: AnnotationStore) -> None:
+    project = store.ensure_project("Locked meanwhile", CONFIG)
+    result = [{"from_name": "taxonomy", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [["cell"]]}}]
+    task = {"data": {"image": "http://127.0.0.1/1"}, "annotations": [{"result": result}]}
+    with sqlite3.connect(label_studio.data / "label_studio.sqlite3", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        send = functools.partial(store._client.projects.import_tasks, project.id, request=[task])
+        importing = threading.Thread(target=send)
+        importing.start()
+        importing.join(7)  # longer than SQLite's own patience of 5 seconds
+        other.execute("ROLLBACK")
+        importing.join()
+    [found] = store.export(project)
+    assert len(found["annotations"]) == 1
 
 
 def test_another_ones_label_studio_is_not_taken_for_ours(label_studio: Service, tmp_path: Path) -> None:
@@ -144,7 +161,7 @@ class Listener(BaseHTTPRequestHandler):
 
 def test_a_program_on_this_machine_is_told_of_annotations(label_studio: Service, store: AnnotationStore) -> None:
     project = store.ensure_project("Webhooks", CONFIG)
-    [task] = store.import_tasks(project, [{"data": {"image": "http://127.0.0.1/1", "id": "1", "container": "cells"}}])
+    [task] = store.add_tasks(project, [{"image": "http://127.0.0.1/1", "id": "1", "container": "cells"}])
     with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as listener:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         client = store._client

@@ -22,8 +22,8 @@ def project_of(store: AnnotationStore, title: str, *, overlap: int) -> Project:
     config = derive_taxonomy(dict.fromkeys(LABELS, 1)).label_config()
     project = store.ensure_project(title, config, overlap=overlap)
     photos = [*TRUTHS, "stranger"]
-    tasks = [{"data": {"image": f"http://127.0.0.1/{photo}", "id": photo, "container": "cells"}} for photo in photos]
-    assert len(list(store.import_tasks(project, tasks))) == 13
+    tasks = [{"image": f"http://127.0.0.1/{photo}", "id": photo, "container": "cells"} for photo in photos]
+    assert len(list(store.add_tasks(project, tasks))) == 13
     return project
 
 

@@ -68,7 +68,8 @@ class Labelling:
             }
             for photo in photos
         ]
-        self.tasks = dict(zip(photos, self.store.import_tasks(self.project, tasks), strict=True))
+        made: Any = self.client.projects.import_tasks(self.project.id, request=tasks, return_task_ids=True)
+        self.tasks = dict(zip(photos, made.task_ids, strict=True))
 
     def annotate(self, photo: str, name: str, *labels: str, **fields: Any) -> int:
         made = self.client.annotations.create(

@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
 from toy_project import Project
 
 from sparsight.local.distribution import check_distributions, size_of
+from tests.processes import has_ended, wait_until
 
 JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
@@ -170,11 +170,4 @@ def test_a_run_that_ends_takes_all_processes_with_it(project, tmp_path, number):
     family = [each for one in workers for each in [one, *one.parents()[:3]] if each.pid not in {1, os.getpid()}]
     runner.send_signal(number)
     runner.wait(30)
-    wait_until(lambda: not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
-
-
-def wait_until(happens, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: all(has_ended(each.pid) for each in family))

@@ -2,17 +2,15 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from toy_project import Project
 
 from sparsight.local.graph import Step
 from sparsight.local.records import all_runs
 from sparsight.local.room import Room
+from tests.processes import has_ended, wait_until
 
 GOLDEN = (
     "python write.py --word 'hello' --count 3 --loud False --note 'greet the world' "
@@ -23,13 +21,6 @@ GOLDEN = (
 @pytest.fixture
 def project(tmp_path, capsys):
     return Project(tmp_path, capsys)
-
-
-def wait_until(happens: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def started(project: Project, *arguments: str) -> "subprocess.Popen[str]":
@@ -157,7 +148,7 @@ def test_what_a_step_leaves_in_the_background_ends_with_it(project):
     project.inline("leaver", {"a": (f"(sleep 600 & echo $! > {project.root}/pid); true", {"x": "1"})})
     assert project("run", "leaver").code == 0
     child = int((project.root / "pid").read_text())
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: has_ended(child))
 
 
 def slow(project: Project) -> Path:
@@ -178,10 +169,6 @@ def slow(project: Project) -> Path:
     return pid
 
 
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 def test_a_killed_run_takes_its_steps_along_and_can_be_taken_up(project):
     pid_file = slow(project)
     process = started(project, "run", "slow")
@@ -193,7 +180,7 @@ def test_a_killed_run_takes_its_steps_along_and_can_be_taken_up(project):
     assert "is still running" in refused.err
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    wait_until(lambda: gone(step))
+    wait_until(lambda: has_ended(step))
     assert "killed" in project("runs").out
     answer = project("run", "--resume", run.id)
     assert answer.code == 0, answer
@@ -209,7 +196,7 @@ def test_half_made_work_of_another_command_is_not_taken_up(project):
     wait_until(lambda: pid_file.exists() and pid_file.read_text().strip())
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    wait_until(lambda: gone(int(pid_file.read_text())))
+    wait_until(lambda: has_ended(int(pid_file.read_text())))
     changed = "if [ -e ${{outputs.out}}.partial ]; then exit 9; fi; echo fresh > ${{outputs.out}}/x"
     project.inline(
         "slow",
@@ -239,7 +226,7 @@ def test_an_interrupted_run_ends_its_steps_and_says_how_to_go_on(project, number
     process.send_signal(number)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert gone(int(pid_file.read_text()))
+    assert has_ended(int(pid_file.read_text()))
     assert project.statuses() == {"quick": "done", "long": "cancelled"}
     assert f"run --resume {project.latest().id}" in out
     assert "Traceback" not in out

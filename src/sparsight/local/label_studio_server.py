@@ -39,6 +39,9 @@ def settle() -> None:
     # The file of an export that is deleted would stay for ever.
     STALE_FEATURE_FLAGS["ff_back_dev_4664_remove_storage_file_on_export_delete_29032023_short"] = True
     settings.FILE_UPLOAD_PERMISSIONS = 0o600
+    # A transaction that reads before it writes fails at once where another has written meanwhile; and tasks imported by
+    # Label Studio's second attempt have lost their annotations and predictions. One that takes its turn first waits.
+    settings.DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 60}
 
 
 def take(kept: Path, database: Path) -> None:

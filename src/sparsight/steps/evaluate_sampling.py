@@ -86,9 +86,9 @@ def _evaluate(arguments: Arguments, parameters: dict[str, Any]) -> None:
             f"budget is {arguments.budget:,}; expected 1 to {len(positions) - 1:,}: with all training photos there is "
             "nothing to choose."
         )
-    strategy, _ = resolve_strategy(arguments.strategy, arguments.budget)
     rows = _rows_of(splits, positions, Embeddings(arguments.embeddings))
-    repeats = list(_repeats(arguments, strategy, splits, positions, rows, _probe(arguments, splits.images.size[0])))
+    repeats = list(compare_with_random(arguments, splits, positions, rows))
+    strategy, _ = resolve_strategy(arguments.strategy, arguments.budget)
     with new_artefact(arguments.evaluation, "sampling_evaluation", parameters) as draft:
         write_sampling(draft.folder, repeats, strategy=strategy, budget=arguments.budget, test_images=len(splits.test))
         draft.counts.update(repeats=len(repeats), candidates=len(positions), test_images=len(splits.test))
@@ -134,20 +134,25 @@ def _probe(arguments: Arguments, image_size: int) -> "Probe":
     )
 
 
-def _repeats(
-    arguments: Arguments,
-    strategy: str,
-    splits: "LabelledSplits",
-    positions: "NDArray[np.int64]",
-    embeddings: "NDArray[np.float32]",
-    probe: "Probe",
+def compare_with_random(
+    arguments: Arguments, splits: "LabelledSplits", positions: "NDArray[np.int64]", embeddings: "NDArray[np.float32]"
 ) -> "Iterator[Repeat]":
-    """Choose and train again and again, with seeds from `seed` on."""
+    """Choose and train again and again, with seeds from `seed` on.
+
+    Args:
+        arguments: how often, how many photos, by which strategy, what is trained and how; no artefact is read here.
+        splits: the images that networks are trained, stopped and tested on.
+        positions: int64, N: of the training images to choose from.
+        embeddings: float32, N x D, of these images.
+    """
     import numpy as np
 
     from sparsight.evaluation.sampling import Repeat
     from sparsight.selection import Reduction, select
+    from sparsight.selection.strategies import resolve_strategy
 
+    strategy, _ = resolve_strategy(arguments.strategy, arguments.budget)
+    probe = _probe(arguments, splits.images.size[0])
     reduction = Reduction(
         method=arguments.reduction,
         dimension=arguments.dimension,

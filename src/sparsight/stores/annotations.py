@@ -192,20 +192,26 @@ class AnnotationStore:
                     model_versions=frozenset(version.strip() for version in versions) - {""},
                 )
 
-    def import_tasks(self, project: Project, tasks: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+    def add_tasks(self, project: Project, data: Iterable[Mapping[str, Any]]) -> Iterator[int]:
         """Add tasks; they are sent in batches as the numbers that they got are taken, in the same order.
+
+        Predictions are to be added afterwards (add_predictions): a Label Studio whose SQLite database was locked for a
+        moment makes the tasks at its second attempt without what they brought along, and says nothing.
 
         Args:
             project: where to.
-            tasks: each with `data`, and with `predictions` and `annotations` if it has any.
+            data: what each task shows.
 
         Raises:
             SparsightError: Label Studio refuses a batch, of which then no task is added.
         """
-        for batch in _batches(tasks):
+        for batch in _batches(data):
             with explained(self.url, f"add tasks to project {project.title!r}"):
                 answer: Any = self._client.projects.import_tasks(
-                    project.id, request=batch, return_task_ids=True, request_options=_ONCE
+                    project.id,
+                    request=[{"data": each} for each in batch],
+                    return_task_ids=True,
+                    request_options=_ONCE,
                 )
             if answer.task_ids is None or len(answer.task_ids) != len(batch):
                 raise SparsightError(

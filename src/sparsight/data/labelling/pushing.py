@@ -60,14 +60,14 @@ def push_photos(
     tasks = list(store.tasks(project))
     there = _there(photos, tasks)
     predictions = suggestions.by_photo if suggestions else {}
-    added = store.add_predictions(project, _newer(there, predictions))
-    made = _import(store, project, [photo for photo in photos if photo not in there], signer, predictions)
+    made = _make(store, project, [photo for photo in photos if photo not in there], signer)
+    added = store.add_predictions(project, _missing(made, there, predictions))
     for prediction in itertools.islice(predictions.values(), 1):
         store.show_predictions(project, prediction["model_version"])
     renewed = renew_urls(store, signer, (task for task in tasks if not task.is_done))
     return Pushed(
         tasks=_table(photos, made, there),
-        pre_annotated=added + sum(photo.id in predictions for photo in made),
+        pre_annotated=added,
         renewed=renewed,
     )
 
@@ -86,35 +86,29 @@ def _table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _newer(there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
+def _missing(
+    made: Mapping[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]
+) -> Iterator[Prediction]:
     """Predictions for tasks that have none of this model version yet."""
-    for photo, task in there.items():
+    versions = {task.id: task.model_versions for task in there.values()}
+    for photo, number in {**made, **{photo: task.id for photo, task in there.items()}}.items():
         prediction = predictions.get(photo.id)
-        if prediction is not None and prediction["model_version"] not in task.model_versions:
-            yield {"task": task.id, **prediction}
+        if prediction is not None and prediction["model_version"] not in versions.get(number, ()):
+            yield {"task": number, **prediction}
 
 
-def _import(
-    store: AnnotationStore,
-    project: Project,
-    photos: Sequence[ChosenPhoto],
-    signer: UrlSigner,
-    predictions: Mapping[str, Prediction],
+def _make(
+    store: AnnotationStore, project: Project, photos: Sequence[ChosenPhoto], signer: UrlSigner
 ) -> dict[ChosenPhoto, int]:
     """Make tasks; returns their numbers."""
     progress = Progress("push photos", len(photos), "tasks")
-    contents = [_content(photo, signer, predictions.get(photo.id)) for photo in photos]
+    contents = [{"image": signer.url(photo.uri), "id": photo.id, "container": photo.container} for photo in photos]
     made: dict[ChosenPhoto, int] = {}
-    for photo, number in zip(photos, store.import_tasks(project, contents), strict=True):
+    for photo, number in zip(photos, store.add_tasks(project, contents), strict=True):
         made[photo] = number
         progress.advance()
     progress.finish()
     return made
-
-
-def _content(photo: ChosenPhoto, signer: UrlSigner, prediction: Prediction | None) -> dict[str, Any]:
-    data = {"image": signer.url(photo.uri), "id": photo.id, "container": photo.container}
-    return {"data": data, "predictions": [prediction] if prediction else []}
 
 
 def write_tasks(pushed: Pushed, target: FilePath, parameters: Mapping[str, Any]) -> None:
