@@ -17,8 +17,9 @@ DEMO_digits := $(COMMON) labels=50 image_size=28 small_image_stem=off pretrainin
 DEMO_elpv := $(COMMON) labels=100 image_size=64 pretraining_epochs=30 crop_scale_min=0.5 classifier_crop_scale_min=0.8 \
 	rotation_degrees=0 quarter_turns=true
 
-# A file of tests stays in one worker, and each worker has servers of its own.
-TEST_FLAGS := --numprocesses logical --maxprocesses 4 --dist loadfile
+# A file of tests stays in one worker, and each worker has servers of its own. Files come in the order of their names,
+# which puts the long ones, of whole pipelines, before the many short ones.
+TEST_FLAGS := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install horovod label-studio chromium run test check format bench services clean lock
