@@ -95,7 +95,6 @@ def _open_codec(model: str, jobs: int) -> "Codec":
     from sparsight.models.codec.codec import Codec
     from sparsight.stores.models import model_folder
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a line for each of a model's files
     with model_folder(model) as (folder, _):
         return Codec(folder, threads=jobs)
 

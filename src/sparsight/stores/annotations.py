@@ -205,13 +205,10 @@ class AnnotationStore:
         Raises:
             SparsightError: Label Studio refuses a batch, of which then no task is added.
         """
-        for batch in _batches(data):
+        for batch in _batches({"data": each} for each in data):
             with explained(self.url, f"add tasks to project {project.title!r}"):
                 answer: Any = self._client.projects.import_tasks(
-                    project.id,
-                    request=[{"data": each} for each in batch],
-                    return_task_ids=True,
-                    request_options=_ONCE,
+                    project.id, request=batch, return_task_ids=True, request_options=_ONCE
                 )
             if answer.task_ids is None or len(answer.task_ids) != len(batch):
                 raise SparsightError(

@@ -1,5 +1,6 @@
 """MLflow's own model registry: the alias `production` says which version is in use."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -71,6 +72,7 @@ class MLflowRegistry:
         """Fill a folder with a version's files."""
         from mlflow.artifacts import download_artifacts
 
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a line for each of a model's files
         with _client(f"download {version.reference}"):
             download_artifacts(artifact_uri=f"models:/{version.reference}", dst_path=str(folder))
 
