@@ -15,32 +15,28 @@ Trained weights are kept in the cache.
 """
 
 import argparse
-import hashlib
 import io
 import json
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from common.autoencoders import trained
 from common.photo_sets import CACHE
 from elpv_dataset.utils import load_dataset
 from PIL import Image
 
-from sparsight.data.artefact import copy_artefact, is_finished, new_artefact
-from sparsight.data.packed import PackedImages, shard_name
-from sparsight.models.autoencoder import Autoencoder, AutoencoderDescription
-from sparsight.models.autoencoder_folder import AutoencoderModel, load_autoencoder, write_autoencoder
+from sparsight.models.autoencoder import AutoencoderDescription
+from sparsight.models.autoencoder_folder import load_autoencoder
 from sparsight.models.codec.codec import Codec
 from sparsight.models.ssim import ssim
-from sparsight.training.autoencoder import AutoencoderOptions, AutoencoderTrainer
-from sparsight.training.autoencoder_results import contexts_of
+from sparsight.training.autoencoder import AutoencoderOptions
 
 SIDE, TEST = 128, 200
 RATES = (2.0, 1.0, 0.5, 0.25)
@@ -74,45 +70,6 @@ def photos() -> np.ndarray:
     found, _, _ = load_dataset()
     small = [np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BOX)) for each in found]
     return np.stack(small)[np.random.default_rng(0).permutation(len(small))]
-
-
-def pack(folder: Path, grey: np.ndarray) -> PackedImages:
-    """Write an images artefact of the photos to train on, a tenth of them for validation."""
-    with new_artefact(folder, "images", {"resize": "squash"}) as draft:
-        np.save(draft.folder / shard_name(0), np.repeat(grey[..., None], 3, axis=3))
-        import pandas as pd
-
-        index = pd.DataFrame({"id": [str(number) for number in range(len(grey))], "shard": 0, "row": range(len(grey))})
-        index["split"] = np.where(np.arange(len(grey)) % 10 == 0, "valid", "train")
-        index["label"] = ""
-        index.to_parquet(draft.folder / "index.parquet")
-        draft.counts.update(images=len(grey), shards=1)
-    return PackedImages(folder)
-
-
-def trained(name: str, description: AutoencoderDescription, options: AutoencoderOptions, grey: np.ndarray) -> Path:
-    """A model folder, from the cache where it was trained before on the same photos with the same options."""
-    recipe = {"description": description.model_dump(), "options": repr(options)}
-    recipe["photos"] = hashlib.sha256(np.ascontiguousarray(grey)).hexdigest()
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    kept = CACHE / f"codec-{name}-{digest}"
-    if is_finished(kept, "model", recipe):
-        return kept
-    began = time.process_time()
-    with tempfile.TemporaryDirectory() as place:
-        images = pack(Path(place) / "images", grey)
-        torch.manual_seed(0)
-        trainer = AutoencoderTrainer(
-            Autoencoder(description), images, options, device=torch.device("cpu"), precision=torch.float32
-        )
-        trainer.fit(Path(place), report=lambda record: None)
-        contexts = contexts_of(trainer)
-        model = AutoencoderModel(autoencoder=description, image_size=SIDE, resize="squash")
-        with new_artefact(Path(place) / "model", "model", recipe) as draft:
-            write_autoencoder(draft.folder, model, trainer.network, contexts)
-        copy_artefact(Path(place) / "model", kept)
-    print(f"Trained the {name} design in {(time.process_time() - began) / 60:.1f} minutes of processor time")
-    return kept
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,6 +1,10 @@
 """Autoencoders: shapes and rates, tiles without seams, learning, and training that goes on after an interruption."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -227,10 +231,15 @@ def test_it_learns_what_guessing_cannot_reach(digits, tmp_path):
     assert best.valid_psnr > 20
 
 
-@pytest.mark.parametrize("description", [describe(), describe("conv_blocks", cell=4)])
-def test_resumed_training_ends_with_the_same_bits(digits, tmp_path, description):
-    options = {"epochs": 3, "rounding": "stochastic", "crop_size": 16, "corruption": Corruption(salt_and_pepper=0.1)}
-    options["description"] = description
+STUCK = {"epochs": 7, "batch_size": 80, "min_delta": 10.0}
+"""The first epoch stays the best, and the learning rate falls for the last."""
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": 3}, {"epochs": 3, "description": describe("conv_blocks", cell=4)}, STUCK]
+)
+def test_resumed_training_ends_with_the_same_bits(digits, tmp_path, options):
+    options = options | {"rounding": "stochastic", "crop_size": 16, "corruption": Corruption(salt_and_pepper=0.1)}
     whole = trainer(digits, **options)
     (tmp_path / "whole").mkdir()
     whole.fit(tmp_path / "whole", report=ignore)
@@ -285,25 +294,68 @@ def test_divergence_is_told(digits, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def model(digits, tmp_path_factory):
-    """A model folder as the step makes it, with labelled images to compare views on."""
-    folder = tmp_path_factory.mktemp("mlflow")
+def tracking(tmp_path_factory):
+    """An MLflow store in a file, for the step in this process and in others."""
     with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("mlflow")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(folder)
-        main(
-            Arguments(
-                images=digits,
-                model=folder / "model",
-                validation_model="none",
-                channels=32,
-                code_bits=32,
-                epochs=3,
-                batch_size=16,
-                learning_rate=0.002,
-            )
-        )
-    return folder / "model"
+        yield
+
+
+def arguments(digits, model):
+    return Arguments(
+        images=digits,
+        model=model,
+        validation_model="none",
+        channels=32,
+        code_bits=32,
+        epochs=3,
+        batch_size=16,
+        learning_rate=0.002,
+        rounding="stochastic",
+        salt_and_pepper=0.02,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(digits, tracking, tmp_path_factory):
+    """A model folder as the step makes it, with labelled images to compare views on."""
+    folder = tmp_path_factory.mktemp("step") / "model"
+    main(arguments(digits, folder))
+    return folder
+
+
+def files(folder):
+    """Content of all files but the copied source code, which may be edited between two runs."""
+    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if "code" not in name.parts}
+
+
+def run_and_kill_after_an_epoch(chosen):
+    """Start the step as a process, kill it with signal 9 soon after its first checkpoint, and give its exit status."""
+    given = {name: value for name, value in vars(chosen).items() if value is not None}
+    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "sparsight.steps.train_autoencoder", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoint = chosen.model.with_name(f"{chosen.model.name}.partial") / CHECKPOINT
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert checkpoint.exists(), errors.decode()
+    return process.returncode
+
+
+def test_killed_and_run_again_the_step_makes_the_very_same_model(model, digits, tmp_path, tracking, capsys):
+    chosen = arguments(digits, tmp_path / "cut")
+    assert run_and_kill_after_an_epoch(chosen) == -signal.SIGKILL
+    assert not chosen.model.exists()
+    main(chosen)
+    assert "Going on after epoch" in capsys.readouterr().out
+    assert files(chosen.model) == files(model)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
 
 
 def test_the_step_makes_a_model_with_a_report(model):

@@ -92,7 +92,7 @@ def plot_history(path: Path, result: AutoencoderResult) -> None:
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 

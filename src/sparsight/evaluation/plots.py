@@ -125,7 +125,7 @@ def plot_curves(path: Path, losses: Sequence[Curve], scores: Sequence[Curve], be
         dress(axes, title)
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
+        axes.legend(loc="best", frameon=False)  # where it isn't named, a legend that takes a second to place warns
         if title == "Score":
             axes.set_ylim(0, 1.02)
     save(figure, path)
@@ -152,7 +152,7 @@ def plot_coverage(path: Path, curve: pd.DataFrame, threshold: float | None) -> N
     axes.set_ylabel("Right among them, %")
     axes.set_xlim(0, 102)
     axes.set_ylim(top=101)
-    axes.legend(frameon=False, title=None if threshold is None else f"dot: threshold {threshold:g}")
+    axes.legend(loc="best", frameon=False, title=None if threshold is None else f"dot: threshold {threshold:g}")
     save(figure, path)
 
 
@@ -203,7 +203,7 @@ def plot_histograms(path: Path, histograms: Sequence[Histogram]) -> None:
         axes.set(xlabel=histogram.unit, ylabel="Photos")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(histogram.counts) > 1:
-            axes.legend(frameon=False)
+            axes.legend(loc="best", frameon=False)
     save(figure, path)
 
 

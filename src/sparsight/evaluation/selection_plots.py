@@ -33,7 +33,7 @@ def plot_coverage(
         axes.set_xlabel("Photos chosen")
         axes.set_ylim(0, None)
         dress(axes, title)
-        axes.legend(frameon=False)
+        axes.legend(loc="best", frameon=False)
     save(figure, path)
 
 

@@ -29,7 +29,7 @@ def plot_history(path: Path, trials: Sequence[tuple[int, float | None]], metric:
     axes.set_ylabel(shorten(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(axes, "Value of each trial that came to its end")
-    axes.legend(frameon=False)
+    axes.legend(loc="best", frameon=False)
     save(figure, path)
 
 
@@ -63,7 +63,7 @@ def plot_epochs(
     axes.set_ylabel(shorten(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(axes, "Over epochs, a line a trial")
-    axes.legend(frameon=False)
+    axes.legend(loc="best", frameon=False)
     save(figure, path)
 
 
