@@ -101,7 +101,8 @@ class CellCovering(Covering):
     def _candidates(self, cells: Rows, centres: Rows) -> tuple[Rows, Rows]:
         """Find the pairs of a point, by its slot, and a centre that may be nearer than all before it."""
         part = torch.from_numpy(cells)
-        lower = torch.bmm(self._factors[torch.from_numpy(centres)], self._columns.index_select(0, part))
+        factors = self._factors.index_select(0, torch.from_numpy(centres.ravel())).view(*centres.shape, -1)
+        lower = torch.bmm(factors, self._columns.index_select(0, part))
         upper = self._upper(lower.amin(1), self._spreads.index_select(0, part))
         limit = torch.minimum(upper, self._margins.index_select(0, part), out=upper)
         # NumPy finds the few that are true faster than torch does.
