@@ -17,10 +17,11 @@ from sparsight.selection.points import Points
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_parts():
-    """Parts so small that a hundred points fill many of them."""
+@pytest.fixture(autouse=True, scope="module", params=[0, 64], ids=["bounds", "cells"])
+def small_parts(request):
+    """Parts so small that a hundred points fill many of them; by either way, whatever the number of dimensions."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(farthest_point, "_FEW_DIMENSIONS", request.param)
         patch.setattr(farthest_point, "_FRONT", 3)
         patch.setattr(farthest_point, "_UPDATED", (5, 5))
         patch.setattr(frontier, "_POOL", 3)
