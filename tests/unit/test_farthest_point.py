@@ -31,6 +31,7 @@ def small_parts(request):
         patch.setattr(covering, "_NUMBERS", 8)
         patch.setattr(cells, "_CELL", 4)
         patch.setattr(cells, "_SAMPLE", 2)
+        patch.setattr(cells, "_GAPS", 256)
         patch.setattr(cells, "_PAIRS", 64)
         yield
 
@@ -160,6 +161,7 @@ def test_the_usual_sizes_of_parts_give_the_same(monkeypatch):
         (covering, "_PAIRS", {"cpu": 2**20}),
         (covering, "_LANES", 64),
         (cells, "_CELL", 256),
+        (cells, "_GAPS", 2**22),
         (cells, "_PAIRS", 2**19),
     ]:
         monkeypatch.setattr(module, name, value)

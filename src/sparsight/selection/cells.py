@@ -19,6 +19,8 @@ _CELL = 256
 """Points of a cell, at most."""
 _SAMPLE = 4
 """One of so many points tells along which axis a cell is longest."""
+_GAPS = 2**22
+"""Gaps between cells and centres, each along each axis, that are held at a time."""
 _PAIRS = 2**19
 """Rough distances that are held at a time, unless a single cell has more."""
 
@@ -26,8 +28,8 @@ _PAIRS = 2**19
 class CellCovering(Covering):
     """A covering that brings all points up to date together, on the CPU.
 
-    What a cell knows of its points lies in slots, one after another; some slots of a point that fills up a cell aren't
-    in use.
+    Each cell has as many slots, one for each of its points; a slot that is left over holds a point that has another
+    one, and isn't in use. The points are held in memory, as rough rows.
     """
 
     def __init__(self, points: Points, capacity: int) -> None:
@@ -51,12 +53,12 @@ class CellCovering(Covering):
 
     def update(self, rows: Rows) -> None:
         """Have all points meet the centres that they haven't met yet, whichever rows are asked for."""
-        if self._before == self.count:
-            return
-        for cells, centres in self._neighbours():
-            slots, found = self._candidates(cells, centres)
-            self._approach(self._rows[slots], found)
-            self._remember(slots)
+        step = max(1, _GAPS // self._low.numel())
+        for first in range(self._before, self.count, step):
+            for cells, centres in self._neighbours(first, min(first + step, self.count)):
+                slots, found = self._candidates(cells, centres)
+                self._approach(self._rows[slots], found)
+                self._remember(slots)
         self._before = self.count
 
     def settle(self, rows: Rows, squared: Floats, nearest: NDArray[np.int64]) -> None:
@@ -69,14 +71,14 @@ class CellCovering(Covering):
         squared, bases = self.squared[self._rows[slots]], self._bases.view(-1).numpy()[slots]
         self._margins.view(-1).numpy()[slots] = margins(squared * self.points.scale**2, bases)
 
-    def _neighbours(self) -> Iterator[tuple[Rows, Rows]]:
-        """Give some cells and the new centres near to each, C and C x W; a list that is shorter ends with nobody."""
-        near = self._near()
+    def _neighbours(self, first: int, end: int) -> Iterator[tuple[Rows, Rows]]:
+        """Give some cells and which of these centres are near to each, C and C x W; shorter lists end with nobody."""
+        near = self._near(first, end)
         cell, centre = np.divmod(np.flatnonzero(near), near.shape[1])
         counts = np.bincount(cell, minlength=len(near))
         starts = np.cumsum(counts) - counts
         lists = np.full((len(near), counts.max()), self.count)  # who is infinitely far
-        lists[cell, np.arange(len(cell)) - starts[cell]] = self._before + centre
+        lists[cell, np.arange(len(cell)) - starts[cell]] = first + centre
         order = np.argsort(counts, kind="stable")[np.count_nonzero(counts == 0) :]
         while len(order):
             width = int(counts[order[-1]])
@@ -84,13 +86,13 @@ class CellCovering(Covering):
             cells, order = order[-number:], order[:-number]
             yield cells, lists[cells, :width]
 
-    def _near(self) -> NDArray[np.bool_]:
-        """Tell of each cell which new centres may be nearer to one of its points than all before: not if its box isn't.
+    def _near(self, first: int, end: int) -> NDArray[np.bool_]:
+        """Tell of each cell which of these centres may be nearer to one of its points than all before.
 
-        The box is as rough as the points are: a distance is wrong by the slack times the lengths, and by roundings,
-        which are fewer than the slack counts.
+        They aren't where its box is too far. The box is as rough as the points are: a distance is wrong by the slack
+        times the lengths, and by roundings, which are fewer than the slack counts.
         """
-        slack, factors = self.points.slack, self._factors[self._before : self.count]
+        slack, factors = self.points.slack, self._factors[first:end]
         centres = (factors[:, :-1] / -2).T[:, None].contiguous()
         gaps = torch.clamp(centres, self._low, self._high).sub_(centres)
         lower = gaps.square_().sum(0) * (1 - slack) - 2 * slack * factors[:, -1]

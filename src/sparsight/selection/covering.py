@@ -128,11 +128,10 @@ class Covering:
         for first in range(0, len(rows), step):
             some, theirs = rows[first : first + step], centres[first : first + step]
             squared = squared_distances(self.points.exact(some), self._centres[theirs])
-            nearer = np.flatnonzero(squared < self.squared[some])[
-                ::-1
-            ]  # where several are the nearest, the first stays
+            nearer = np.flatnonzero(squared < self.squared[some])[::-1]
             some, theirs, squared = some[nearer], theirs[nearer], squared[nearer]
             np.minimum.at(self.squared, some, squared)
+            # What is assigned last stays: going backwards, the first of several nearest centres.
             nearest = squared == self.squared[some]
             self.nearest[some[nearest]] = theirs[nearest]
 
