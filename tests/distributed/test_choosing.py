@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sparsight.selection.farthest_point import farthest_point
 from sparsight.selection.points import Points
@@ -12,8 +13,9 @@ from sparsight.selection.points import Points
 LABELS = 5
 
 
-def test_two_processes_choose_what_one_would(horovod, tmp_path: Path):
-    points = np.random.default_rng(0).standard_normal((3000, 16), dtype=np.float32)
+@pytest.mark.parametrize("dimension", [8, 24])
+def test_two_processes_choose_what_one_would(horovod, tmp_path: Path, dimension: int):
+    points = np.random.default_rng(0).standard_normal((3000, dimension), dtype=np.float32)
     points[100:200] = points[2000:2100]  # ties over the border between the processes
     np.save(tmp_path / "points.npy", points)
     program = Path(__file__).with_name("choosing.py")

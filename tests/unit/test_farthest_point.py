@@ -10,23 +10,29 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sparsight.errors import SparsightError
-from sparsight.selection import covering, farthest_point, frontier
+from sparsight.selection import cells, covering, farthest_point, frontier
 from sparsight.selection.farthest_point import FarthestPoints
 from sparsight.selection.points import Points
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_parts():
-    """Parts so small that a hundred points fill many of them."""
+@pytest.fixture(autouse=True, scope="module", params=[0, 64], ids=["bounds", "cells"])
+def small_parts(request):
+    """Parts so small that a hundred points fill many of them; by either way, whatever the number of dimensions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(farthest_point, "_FRONT", (5, 5))
+        patch.setattr(farthest_point, "_FEW_DIMENSIONS", request.param)
+        patch.setattr(farthest_point, "_FRONT", 3)
+        patch.setattr(farthest_point, "_UPDATED", (5, 5))
         patch.setattr(frontier, "_POOL", 3)
         patch.setattr(covering, "_PAIRS", {"cpu": 64, "cuda": 64})
         patch.setattr(covering, "_LANES", 4)
         patch.setattr(covering, "_SPAN", 16)
         patch.setattr(covering, "_NUMBERS", 8)
+        patch.setattr(cells, "_CELL", 4)
+        patch.setattr(cells, "_SAMPLE", 2)
+        patch.setattr(cells, "_GAPS", 256)
+        patch.setattr(cells, "_PAIRS", 64)
         yield
 
 
@@ -149,10 +155,14 @@ def test_a_file_larger_than_memory_is_read_where_it_is_needed(tmp_path: Path):
 
 def test_the_usual_sizes_of_parts_give_the_same(monkeypatch):
     for module, name, value in [
-        (farthest_point, "_FRONT", (256, 4096)),
+        (farthest_point, "_FRONT", 256),
+        (farthest_point, "_UPDATED", (4096, 32768)),
         (frontier, "_POOL", 16),
         (covering, "_PAIRS", {"cpu": 2**20}),
         (covering, "_LANES", 64),
+        (cells, "_CELL", 256),
+        (cells, "_GAPS", 2**22),
+        (cells, "_PAIRS", 2**19),
     ]:
         monkeypatch.setattr(module, name, value)
     points = drawn("normal", 5000, 5, 8).astype(np.float32)

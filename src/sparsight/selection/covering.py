@@ -65,8 +65,9 @@ class Covering:
         for rows in self.points.batches():
             found = self.points.rough(rows)
             base = lower_bases(found, self.points.slack)
-            lower = base + self._factors[0, -1] + found.mv(self._factors[0, :-1])
-            self.squared[rows] = self._upper(lower, base).double().cpu().numpy() / self.points.scale**2
+            lower = self._factors[0, -1] + found.mv(self._factors[0, :-1])
+            upper = base + self._upper(lower, self._spread(base))
+            self.squared[rows] = upper.double().cpu().numpy() / self.points.scale**2
             self.nearest[rows] = 0
 
     def update(self, rows: Rows) -> None:
@@ -95,7 +96,8 @@ class Covering:
         step = self._most // width
         for number in range(0, len(rows), step):
             part = rows[number : number + step]
-            self._approach(part, *self._promising(part, first, width))
+            places, centres = self._promising(part, first, width)
+            self._approach(part[places], centres)
 
     def _promising(self, rows: Rows, first: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the pairs of a point, by its place in `rows`, and a centre that may be nearer than all before it."""
@@ -105,7 +107,7 @@ class Covering:
         least = lanes.amin(2)
         known = torch.from_numpy(self.squared[rows] * self.points.scale**2).to(base.device) - base
         known = torch.nextafter(known.float(), base.new_tensor(np.inf)) + TINY
-        limit = torch.minimum(known, self._upper(least.amin(1) + base, base) - base)
+        limit = torch.minimum(known, self._upper(least.amin(1), self._spread(base)))
         row, block = torch.nonzero(least < limit[:, None], as_tuple=True)
         hit, lane = torch.nonzero(lanes[row, block] < limit[row, None], as_tuple=True)
         return row[hit].cpu().numpy(), (first + block[hit] * _LANES + lane).cpu().numpy()
@@ -120,31 +122,41 @@ class Covering:
             torch.mm(points, centres.T, out=found)
         return found
 
-    def _approach(self, rows: Rows, places: NDArray[np.int64], centres: NDArray[np.int64]) -> None:
-        """Compute some pairs exactly, and keep what is nearer than before."""
-        squared = np.empty(len(places))
+    def _approach(self, rows: Rows, centres: NDArray[np.int64]) -> None:
+        """Compute pairs exactly, and keep what is nearer than before; the centres of a row are in ascending order."""
         step = max(1, _NUMBERS // self.points.dimension)
-        for first in range(0, len(places), step):
-            pairs = slice(first, first + step)
-            squared[pairs] = squared_distances(self.points.exact(rows[places[pairs]]), self._centres[centres[pairs]])
-        order = np.lexsort((centres, squared, places))
-        order = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
-        order = order[squared[order] < self.squared[rows[places[order]]]]
-        nearer = rows[places[order]]
-        self.squared[nearer], self.nearest[nearer] = squared[order], centres[order]
+        for first in range(0, len(rows), step):
+            some, theirs = rows[first : first + step], centres[first : first + step]
+            squared = squared_distances(self.points.exact(some), self._centres[theirs])
+            nearer = np.flatnonzero(squared < self.squared[some])[::-1]
+            some, theirs, squared = some[nearer], theirs[nearer], squared[nearer]
+            np.minimum.at(self.squared, some, squared)
+            # What is assigned last stays: going backwards, the first of several nearest centres.
+            nearest = squared == self.squared[some]
+            self.nearest[some[nearest]] = theirs[nearest]
 
-    def _upper(self, lower: Tensor, base: Tensor) -> Tensor:
-        """Give a number above the squared distance whose lower bound this is.
+    def _upper(self, lower: Tensor, spread: Tensor) -> Tensor:
+        """Give numbers above the squared distances whose lower bounds these are; less the points' own bases, both."""
+        return torch.add(spread, lower, alpha=1 / (1 - 5 * self.points.slack))
+
+    def _spread(self, base: Tensor) -> Tensor:
+        """Give what an upper bound is more than a lower one, besides a factor.
 
         As the centre is no longer than the point and their distance together, its length need not be known.
         """
         slack = self.points.slack
-        return (lower + 7 * slack * base + TINY) / (1 - 5 * slack)
+        return base * ((1 + 7 * slack) / (1 - 5 * slack) - 1) + 2 * TINY
 
 
 def lower_bases(rough: Tensor, slack: float) -> Tensor:
     """Give what two rough rows add to the lower bound of their squared distance, besides their product times -2."""
     return rough.square().sum(1) * (1 - slack)
+
+
+def margins(squared: Floats, bases: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give what the rest of a lower bound must be under for a centre to be nearer than such squared rough distances."""
+    with np.errstate(over="ignore"):  # minus infinity is right where the point has been chosen
+        return np.nextafter((squared - bases).astype(np.float32), np.float32(np.inf)) + np.float32(TINY)
 
 
 def squared_distances(some: Floats, others: Floats) -> Floats:

@@ -5,8 +5,9 @@ Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
 
 The answer is that of the naive algorithm, which brings all points up to date after each choice. But a distance that was
 right some choices ago is an upper bound now. So only the points with the largest bounds are brought up to date, many of
-them with many choices by one matrix product; and choices are made among these, for as long as the farthest of them is
-farther than the bound of any other point.
+them with many choices by one matrix product; and choices are made among the farthest of these, for as long as one of
+them is farther than the bound of any other point. Where there are few dimensions, all points are brought up to date
+before such a series of choices, since most of them are far from most choices, and cells.py tells this at little cost.
 """
 
 from dataclasses import dataclass
@@ -18,15 +19,20 @@ from numpy.typing import NDArray
 
 from sparsight.errors import SparsightError
 from sparsight.models.world import ALONE, World
+from sparsight.selection.cells import CellCovering
 from sparsight.selection.covering import Covering
 from sparsight.selection.front import CHOSEN, Front
-from sparsight.selection.frontier import Bound, Frontier
+from sparsight.selection.frontier import Bound, Frontier, top
 from sparsight.selection.points import Floats, Points, Rows
 
-_FRONT_NUMBERS = 2**17
-"""Numbers in the rows among which choices are made at a time; a processor's cache holds them."""
-_FRONT = (256, 4096)
-"""Least and most such rows."""
+_FRONT = 256
+"""Points among which choices are made at a time."""
+_UPDATED = (4096, 32768)
+"""Least and most points that are brought up to date at a time."""
+_UPDATED_SHARE = 32
+"""One of so many points is, between these."""
+_FEW_DIMENSIONS = 16
+"""Up to so many, cells of points keep apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +97,12 @@ class _Search:
             raise SparsightError(f"budget is {budget:,}; expected 1 to {counts.sum():,}, the number of embeddings.")
         self.first_row = int(counts[: world.rank].sum())
         self.known = np.empty((0, points.dimension)) if labelled is None else labelled
-        self.covering = Covering(points, len(self.known) + budget)
+        few = points.dimension <= _FEW_DIMENSIONS and points.device.type == "cpu"
+        self.covering = (CellCovering if few else Covering)(points, len(self.known) + budget)
         self.frontier = Frontier(self.covering.squared)
-        fewest, most = _FRONT
-        self.front = int(np.clip(_FRONT_NUMBERS // points.dimension, fewest, most)) // world.size + 1
+        lazily = int(np.clip(counts.sum() // _UPDATED_SHARE, *_UPDATED)) // world.size + 1
+        self.updated = len(points) if few else lazily
+        self.front = _FRONT // world.size + 1
         self.order: list[int] = []
         self.squared: list[float] = []
 
@@ -112,9 +120,8 @@ class _Search:
         self.order, self.squared = [start], [np.inf]
 
     def go_on(self) -> None:
-        """Bring the points with the largest bounds up to date, and choose among them."""
-        mine, first_left = self.frontier.top(self.front)
-        self.covering.update(mine)
+        """Choose among the farthest points."""
+        mine, first_left = self._farthest()
         bound = self._first_of_all(first_left)
         mine = mine[self.covering.squared[mine] >= bound.key]
         front = Front(
@@ -141,6 +148,16 @@ class _Search:
             nearest=np.maximum(self.covering.nearest - len(self.known), -1),
             nearest_distances=self.points.distances(squared),
         )
+
+    def _farthest(self) -> tuple[Rows, Bound]:
+        """Find the farthest points, by bringing those with large bounds up to date, and the first of all others."""
+        if self.updated >= len(self.points):
+            self.covering.update(np.arange(len(self.points)))
+            return self.frontier.top(self.front)
+        updated, first_left = self.frontier.top(self.updated)
+        self.covering.update(updated)
+        farthest, following = top(self.covering.squared, updated, self.front)
+        return farthest, following.or_earlier(first_left)
 
     def _first_of_all(self, bound: Bound) -> Bound:
         """Find the first of the points that no process has taken."""

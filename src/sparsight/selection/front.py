@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsight.selection.covering import TINY, lower_bases, squared_distances
+from sparsight.selection.covering import lower_bases, margins, squared_distances
 from sparsight.selection.frontier import Bound
 from sparsight.selection.points import Floats, Points, Rows
 
@@ -24,12 +24,7 @@ class Front:
 
     def __init__(self, points: Points, exact: Floats, rows: Rows, squared: Floats, nearest: NDArray[np.int64]) -> None:
         self.exact, self.rows, self.squared, self.nearest = exact, rows, squared, nearest
-        rough = points.roughen(exact)
-        self._bases = lower_bases(rough, points.slack).cpu().numpy()
-        self._rough = rough.cpu()
-        self._columns = (-2 * self._rough).T.contiguous()
-        self._area = points.scale**2
-        self._margins = self._margin(np.arange(len(rows)))
+        self._apart = self._measure(points)
 
     def choose(self, bound: Bound, number: int, most: int) -> tuple[list[int], list[float]]:
         """Choose the farthest point again and again.
@@ -44,27 +39,33 @@ class Front:
         """
         places: list[int] = []
         found: list[float] = []
+        before = self.squared.copy()
         while len(self.rows) and len(places) < most:
             place = int(self.squared.argmax())
             key = float(self.squared[place])
             if key == CHOSEN or not bound.follows(key, int(self.rows[place])):
                 break
-            self._meet(place, number + len(places))
+            np.minimum(self.squared, self._apart[place], out=self.squared)
             self.squared[place] = CHOSEN
             places.append(place)
             found.append(key)
+        self._attribute(places, before, number)
         return places, found
 
-    def _meet(self, place: int, number: int) -> None:
-        """Compute exactly where the rough lower bound leaves it open whether a choice is the nearest centre."""
-        lower = self._columns.T.mv(self._rough[place]).numpy() + self._bases[place]
-        near = (lower < self._margins).nonzero()[0]
-        squared = squared_distances(self.exact[near], self.exact[place])
-        nearer = squared < self.squared[near]
-        near = near[nearer]
-        self.squared[near], self.nearest[near] = squared[nearer], number
-        self._margins[near] = self._margin(near)
+    def _attribute(self, places: list[int], before: Floats, number: int) -> None:
+        """Find which choice is nearest, where one is nearer than all centres before."""
+        if places:
+            apart = self._apart[places]
+            nearer = apart.min(0) < before
+            self.nearest[nearer] = number + apart[:, nearer].argmin(0)
 
-    def _margin(self, places: Rows) -> Floats:
-        """Give what the rest of a lower bound must be under for a choice to be nearer than all centres."""
-        return self.squared[places] * self._area + (TINY - self._bases[places])
+    def _measure(self, points: Points) -> Floats:
+        """Compute squared distances between these points, exactly where they aren't above those to the centres."""
+        rough = points.roughen(self.exact)
+        bases = lower_bases(rough, points.slack).cpu().numpy()
+        lower = np.dot(-2 * rough.cpu().numpy(), rough.cpu().numpy().T) + bases[:, None]
+        limit = margins(self.squared * points.scale**2, bases)
+        one, other = np.divmod(np.flatnonzero(lower < limit), max(1, len(self.rows)))
+        apart = np.full(lower.shape, np.inf)
+        apart[one, other] = squared_distances(self.exact[one], self.exact[other])
+        return apart

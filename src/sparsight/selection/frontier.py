@@ -20,6 +20,10 @@ class Bound(NamedTuple):
         """Tell whether another point comes before this one, and so before all that weren't taken."""
         return (key, -row) > (self.key, -self.row)
 
+    def or_earlier(self, other: "Bound") -> "Bound":
+        """Give the one of both that comes first."""
+        return other if self.follows(*other) else self
+
 
 NOBODY = Bound(-np.inf, 0)
 
@@ -42,14 +46,21 @@ class Frontier:
         Returns:
             Their rows in ascending order, and the first point that wasn't taken.
         """
-        rows, bound = _top(self._keys, self._pool, count)
+        rows, bound = top(self._keys, self._pool, count)
         if not self._outside.follows(*bound):
-            self._pool, self._outside = _top(self._keys, np.arange(len(self._keys)), _POOL * count)
-            rows, bound = _top(self._keys, self._pool, count)
-        return rows, self._outside if self._outside.key > bound.key else bound
+            self._pool, self._outside = top(self._keys, np.arange(len(self._keys)), _POOL * count)
+            rows, bound = top(self._keys, self._pool, count)
+        return rows, self._outside.or_earlier(bound)
 
 
-def _top(keys: Floats, rows: Rows, count: int) -> tuple[Rows, Bound]:
+def top(keys: Floats, rows: Rows, count: int) -> tuple[Rows, Bound]:
+    """Take those of some rows that have the largest keys, and give the first that wasn't taken.
+
+    Args:
+        keys: float64, N.
+        rows: in ascending order.
+        count: how many to take, at most.
+    """
     if count >= len(rows):
         return rows, NOBODY
     here = keys[rows]
