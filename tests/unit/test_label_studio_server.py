@@ -35,7 +35,7 @@ def main():
 
 SETTINGS = {
     "core/feature_flags/stale_feature_flags.py": "STALE_FEATURE_FLAGS = {}",
-    "django/conf.py": "class settings: pass",
+    "django/conf.py": 'class settings:\n    DATABASES = {"default": {}}',
 }
 
 
