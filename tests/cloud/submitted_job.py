@@ -102,6 +102,8 @@ class SubmittedJob:
             env={**os.environ, **variables},
             start_new_session=True,
         )
+        if self.cancelled:  # meanwhile
+            self.cancel()
 
     def cancel(self) -> None:
         self.cancelled = True
