@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from sparsight.errors import NOTHING_TO_DO, NothingToDo
 from sparsight.steps import arguments
 from sparsight.steps.arguments import run_step
 from sparsight.stores import azureml
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.usefixtures("config", "signed_in")]
 
@@ -88,7 +88,7 @@ def test_jobs_lists_and_shows(toys: Project, workspace_server: WorkspaceServer) 
 def test_a_cancelled_job_ends_with_exit_code_130(toys: Project, workspace_server: WorkspaceServer) -> None:
     toys("submit", "two", "--set", "seconds=60")
     name = submitted(workspace_server)
-    wait_for(lambda: any(child.status == "Running" for child in workspace_server.jobs[name].children().values()))
+    wait_until(lambda: any(child.status == "Running" for child in workspace_server.jobs[name].children().values()))
     assert toys("jobs", name, "--cancel").code == 0
     answer = toys("jobs", name, "--wait")
     assert answer.code == 130
@@ -150,7 +150,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_alone_and_says_how_to_cancel(
     toys: Project, workspace_server: WorkspaceServer
 ) -> None:
     def interrupt() -> None:
-        wait_for(lambda: bool(workspace_server.sent("GET", "/children")))
+        wait_until(lambda: bool(workspace_server.sent("GET", "/children")))
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -234,10 +234,3 @@ def troubling(path: str, troubles: "object") -> Callable[[Message], None]:
             raise error
 
     return trouble
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)

@@ -2,9 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -26,6 +23,7 @@ from sparsight.models.ssim import ssim
 from sparsight.steps.train_autoencoder import Arguments, main
 from sparsight.training.autoencoder import CHECKPOINT, AutoencoderOptions, AutoencoderTrainer
 from sparsight.training.autoencoder_results import whole_codes, whole_images
+from tests.killed_steps import files, run_and_kill_after_an_epoch
 from tests.packed_images import write_packed_images
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
@@ -327,30 +325,9 @@ def model(digits, tracking, tmp_path_factory):
     return folder
 
 
-def files(folder):
-    """Content of all files but the copied source code, which may be edited between two runs."""
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if "code" not in name.parts}
-
-
-def run_and_kill_after_an_epoch(chosen):
-    """Start the step as a process, kill it with signal 9 soon after its first checkpoint, and give its exit status."""
-    given = {name: value for name, value in vars(chosen).items() if value is not None}
-    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "sparsight.steps.train_autoencoder", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    checkpoint = chosen.model.with_name(f"{chosen.model.name}.partial") / CHECKPOINT
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert checkpoint.exists(), errors.decode()
-    return process.returncode
-
-
 def test_killed_and_run_again_the_step_makes_the_very_same_model(model, digits, tmp_path, tracking, capsys):
     chosen = arguments(digits, tmp_path / "cut")
-    assert run_and_kill_after_an_epoch(chosen) == -signal.SIGKILL
+    assert run_and_kill_after_an_epoch("train_autoencoder", chosen) == -signal.SIGKILL
     assert not chosen.model.exists()
     main(chosen)
     assert "Going on after epoch" in capsys.readouterr().out

@@ -3,9 +3,6 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -22,6 +19,7 @@ from sparsight.steps.train_moco import Arguments, main
 from sparsight.training.moco import MoCoTrainer
 from sparsight.training.pretraining import CHECKPOINT, PretrainingOptions
 from tests.digits import pack_digits
+from tests.killed_steps import files, run_and_kill_after_an_epoch
 
 # MLflow's own SQL store does it; the message is all that tells it apart.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -193,29 +191,9 @@ def arguments(digits, model, **others):
     )
 
 
-def files(folder):
-    """Content of all files but the copied source code, which may be edited between two runs."""
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if "code" not in name.parts}
-
-
-def run_and_kill_in_the_second_epoch(chosen):
-    """Start the step as a process, kill it with signal 9 soon after its first checkpoint, and give its exit status."""
-    flags = [text for name, value in vars(chosen).items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "sparsight.steps.train_moco", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    checkpoint = chosen.model.with_name(f"{chosen.model.name}.partial") / CHECKPOINT
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert checkpoint.exists(), errors.decode()
-    return process.returncode
-
-
 def test_killed_and_run_again_the_step_makes_the_very_same_model(few_digits, tmp_path, tracking, capsys):
     chosen = arguments(few_digits, tmp_path / "cut")
-    assert run_and_kill_in_the_second_epoch(chosen) == -signal.SIGKILL
+    assert run_and_kill_after_an_epoch("train_moco", chosen) == -signal.SIGKILL
     assert not chosen.model.exists()
     main(chosen)
     assert "Going on after epoch" in capsys.readouterr().out
