@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from common.photo_sets import CACHE
+from common.photo_sets import CACHE, write_images
 
 from sparsight.data.artefact import copy_artefact, is_finished, new_artefact
-from sparsight.data.packed import PackedImages, shard_name
+from sparsight.data.packed import PackedImages
 from sparsight.models.autoencoder import Autoencoder, AutoencoderDescription
 from sparsight.models.autoencoder_folder import AutoencoderModel, write_autoencoder
 from sparsight.training.autoencoder import AutoencoderOptions, AutoencoderTrainer
@@ -49,12 +48,5 @@ def trained(name: str, description: AutoencoderDescription, options: Autoencoder
 
 def pack(folder: Path, photos: np.ndarray) -> PackedImages:
     """Write an images artefact of the photos to train on, a tenth of them for validation."""
-    with new_artefact(folder, "images", {"resize": "squash"}) as draft:
-        np.save(draft.folder / shard_name(0), photos)
-        count = len(photos)
-        index = pd.DataFrame({"id": [str(number) for number in range(count)], "shard": 0, "row": range(count)})
-        index["split"] = np.where(np.arange(count) % 10 == 0, "valid", "train")
-        index["label"] = ""
-        index.to_parquet(draft.folder / "index.parquet")
-        draft.counts.update(images=count, shards=1)
-    return PackedImages(folder)
+    numbers = np.arange(len(photos))
+    return write_images(folder, photos, numbers, np.where(numbers % 10 == 0, "valid", "train"), "")

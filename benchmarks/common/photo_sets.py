@@ -251,15 +251,23 @@ def choose(collection: Collection, count: int, seed: int) -> np.ndarray:
 
 
 def pack(folder: Path, collection: Collection, splits: dict[str, np.ndarray]) -> PackedImages:
-    """Write an images artefact and open it."""
+    """Write an images artefact of some photos of a collection, by split, and open it."""
     chosen = np.concatenate(list(splits.values()))
+    split = np.repeat(list(splits), [len(part) for part in splits.values()])
+    return write_images(folder, collection.images[chosen], chosen, split, collection.labels[chosen])
+
+
+def write_images(
+    folder: Path, photos: np.ndarray, numbers: np.ndarray, split: np.ndarray, labels: np.ndarray | str
+) -> PackedImages:
+    """Write an images artefact and open it: uint8 N x S x S x 3, and of each photo its number, split and label."""
     with new_artefact(folder, "images", {"resize": "squash"}) as draft:
-        np.save(draft.folder / shard_name(0), collection.images[chosen])
-        index = pd.DataFrame({"id": chosen.astype(str), "shard": 0, "row": range(len(chosen))})
-        index["split"] = np.repeat(list(splits), [len(part) for part in splits.values()])
-        index["label"] = collection.labels[chosen]
+        np.save(draft.folder / shard_name(0), photos)
+        index = pd.DataFrame({"id": numbers.astype(str), "shard": 0, "row": range(len(photos))})
+        index["split"] = split
+        index["label"] = labels
         index.to_parquet(draft.folder / "index.parquet")
-        draft.counts.update(images=len(chosen), shards=1)
+        draft.counts.update(images=len(photos), shards=1)
     return PackedImages(folder)
 
 

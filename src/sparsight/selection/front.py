@@ -63,7 +63,8 @@ class Front:
         """Compute squared distances between these points, exactly where they aren't above those to the centres."""
         rough = points.roughen(self.exact)
         bases = lower_bases(rough, points.slack).cpu().numpy()
-        lower = np.dot(-2 * rough.cpu().numpy(), rough.cpu().numpy().T) + bases[:, None]
+        here = rough.cpu().numpy()
+        lower = np.dot(-2 * here, here.T) + bases[:, None]
         limit = margins(self.squared * points.scale**2, bases)
         one, other = np.divmod(np.flatnonzero(lower < limit), max(1, len(self.rows)))
         apart = np.full(lower.shape, np.inf)

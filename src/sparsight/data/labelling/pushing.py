@@ -61,15 +61,12 @@ def push_photos(
     there = _there(photos, tasks)
     predictions = suggestions.by_photo if suggestions else {}
     made = _make(store, project, [photo for photo in photos if photo not in there], signer)
-    added = store.add_predictions(project, _missing(made, there, predictions))
+    numbers = made | {photo: task.id for photo, task in there.items()}
+    added = store.add_predictions(project, _missing(numbers, there, predictions))
     for prediction in itertools.islice(predictions.values(), 1):
         store.show_predictions(project, prediction["model_version"])
     renewed = renew_urls(store, signer, (task for task in tasks if not task.is_done))
-    return Pushed(
-        tasks=_table(photos, made, there),
-        pre_annotated=added,
-        renewed=renewed,
-    )
+    return Pushed(tasks=_table(photos, numbers, there), pre_annotated=added, renewed=renewed)
 
 
 def _there(photos: Sequence[ChosenPhoto], tasks: Sequence[Task]) -> dict[ChosenPhoto, Task]:
@@ -79,21 +76,19 @@ def _there(photos: Sequence[ChosenPhoto], tasks: Sequence[Task]) -> dict[ChosenP
 
 
 def _table(
-    photos: Sequence[ChosenPhoto], made: dict[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task]
+    photos: Sequence[ChosenPhoto], numbers: Mapping[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task]
 ) -> pd.DataFrame:
-    numbers = made | {photo: task.id for photo, task in there.items()}
-    rows = [(photo.id, photo.container, numbers[photo], "new" if photo in made else "known") for photo in photos]
+    rows = [(photo.id, photo.container, numbers[photo], "known" if photo in there else "new") for photo in photos]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _missing(
-    made: Mapping[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]
+    numbers: Mapping[ChosenPhoto, int], there: Mapping[ChosenPhoto, Task], predictions: Mapping[str, Prediction]
 ) -> Iterator[Prediction]:
     """Predictions for tasks that have none of this model version yet."""
-    versions = {task.id: task.model_versions for task in there.values()}
-    for photo, number in {**made, **{photo: task.id for photo, task in there.items()}}.items():
-        prediction = predictions.get(photo.id)
-        if prediction is not None and prediction["model_version"] not in versions.get(number, ()):
+    for photo, number in numbers.items():
+        prediction, before = predictions.get(photo.id), there.get(photo)
+        if prediction and not (before and prediction["model_version"] in before.model_versions):
             yield {"task": number, **prediction}
 
 
